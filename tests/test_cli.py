@@ -1,0 +1,147 @@
+"""The `tapead` command, run as a user runs it: in a process of its own."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import tapead
+from tapead import cli, screen
+from tapead.kernels import library
+
+
+def run(*words, **keywords):
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, **keywords)
+
+
+def test_version(program):
+    done = run(*program, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"tapead {tapead.__version__}\n", "")
+
+
+def test_python_m_is_the_same_program(program):
+    if importlib.util.find_spec("tapead.kernels").loader is None or len(program) > 1:
+        pytest.skip("tapead is not installed")
+    for words in (["--version"], ["--help"], ["demo", "--help"], ["nonsense"]):
+        command, module = run(*program, *words), run(sys.executable, "-m", "tapead", *words)
+        assert (command.returncode, command.stdout, command.stderr) == (
+            module.returncode,
+            module.stdout,
+            module.stderr,
+        )
+
+
+def test_help_tells_every_command(program):
+    done = run(*program, "--help")
+    assert done.returncode == 0
+    for command in ("demo", "warmup", "info"):
+        assert re.search(rf"^ +{command} +\S", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["demo", "--nonsense"], ["info", "more"]])
+def test_wrong_command_line_is_status_2_and_usage(program, words):
+    done = run(*program, *words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("usage: tapead")
+
+
+def test_info(program):
+    done = run(*program, "info")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = {line[:14].strip(): line[14:] for line in done.stdout.splitlines()}
+    for package in ("tapead", "numpy", "numba", "llvmlite", "scipy"):
+        assert told[package] == importlib.metadata.version(package)
+    assert told["python"].startswith("{}.{}.{}".format(*sys.version_info))
+    assert told["cache folder"] == library.cache_folder()
+    assert told["cores"].startswith(str(os.cpu_count()))
+    assert set(told) >= {"cpu", "cpu features", "threads", "kernels"}
+    for group in library.GROUPS:
+        assert re.search(rf"\b{re.escape(group)} (compiled|to compile)\b", told["kernels"])
+
+
+def test_info_tells_what_is_not_compiled_yet(program, tmp_path):
+    done = run(*program, "info", env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)})
+    assert done.returncode == 0
+    told = {line[:14].strip(): line[14:] for line in done.stdout.splitlines()}
+    assert told["cache folder"].startswith(str(tmp_path))
+    assert told["kernels"].count("to compile") == len(library.GROUPS)
+
+
+def test_warmup_makes_every_group_ready(program):
+    done = run(*program, "warmup")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith(f"{len(library.GROUPS)} kernel groups ready")
+    assert all(library.cached(group) for group in library.GROUPS)
+
+
+@pytest.mark.parametrize(("module", "package"), [("sklearn", "scikit-learn"), ("rich", "rich")])
+def test_missing_extra_is_one_line_and_status_2(monkeypatch, capsys, module, package):
+    monkeypatch.setitem(sys.modules, module, None)  # what `import` meets when a package is not there
+    for name in [name for name in sys.modules if name.startswith(module + ".")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    if module == "rich":  # wanted on a terminal only
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert cli.main(["demo"]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert complaint.startswith(f"tapead: demo needs {package}")
+    assert 'pip install "tapead[demo]"' in complaint
+
+
+def test_a_missing_module_that_is_no_extra_is_not_hidden(monkeypatch):
+    def broken(arguments):
+        raise ModuleNotFoundError("No module named 'nowhere'", name="nowhere")
+
+    monkeypatch.setattr(cli, "info", broken)
+    broken.__name__ = "info"
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        cli.main(["info"])
+
+
+def test_interrupt_is_status_130(monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    interrupted.__name__ = "info"
+    monkeypatch.setattr(cli, "info", interrupted)
+    assert cli.main(["info"]) == 130
+
+
+def test_a_reader_that_goes_away_leaves_no_traceback(program):
+    child = subprocess.Popen([*program, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()
+    assert child.wait(300) == 1
+    assert child.stderr.read() == b""
+    child.stderr.close()
+
+
+class Recorder:
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text=""):
+        self.lines.append(text)
+
+
+def test_kernel_lines_say_what_is_compiled_and_nothing_of_what_is_loaded(monkeypatch):
+    monkeypatch.setattr(library, "seconds", {"slow": 3.21, "fast": 0.02})
+    monkeypatch.setattr(library, "listeners", [])
+    recorder = Recorder()
+    with screen.kernel_lines(recorder) as compiled:
+        (hear,) = library.listeners
+        hear("fast", "loading")
+        hear("fast", "ready")
+        assert recorder.lines == []
+        hear("slow", "compiling")
+        assert recorder.lines == [
+            f"Compiling kernels (first time on this machine; kept in {library.cache_folder()})"
+        ]
+        hear("slow", "ready")
+    assert recorder.lines[1:] == ["  slow: 3.2 s"]
+    assert compiled == ["slow"]
+    assert library.listeners == []
