@@ -77,7 +77,7 @@ def environment() -> list[tuple[str, str]]:
         ("cache folder", library.cache_folder()),
         ("cpu", binding.get_host_cpu_name()),
         ("cpu features", " ".join(sorted(vector)) or "no vector extension found"),
-        ("cores", f"{os.cpu_count()}, {usable} of them usable by this process"),
+        ("cores", f"{usable} usable of {os.cpu_count()}"),
         ("threads", ", ".join(limits) or "not limited by the environment"),
         ("kernels", groups),
     ]

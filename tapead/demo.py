@@ -240,8 +240,9 @@ def show(figures: Figures, screen: Screen) -> None:
     screen.line(f"Held-out accuracy {figures.accuracy:.4f}, cross-entropy {figures.loss:.4f}")
     screen.line()
     screen.table(
-        f"Gradient check: slope of the loss along {len(figures.gradient_check)} random unit directions",
-        ("tape", "forward difference", "error", "central difference", "error"),
+        f"Gradient check: slopes of the loss along {len(figures.gradient_check)} random unit directions,"
+        " by the tape and by differences",
+        ("tape", "forward", "error", "central", "error"),
         [
             (
                 f"{d.tape:.12f}",
@@ -262,7 +263,7 @@ def show(figures: Figures, screen: Screen) -> None:
     }
     screen.table(
         f"Gradients per second, {figures.parameters} parameters, minibatch of {figures.batch}",
-        ("method", "per second", "tape is faster by"),
+        ("method", "per second", "tape against it"),
         [
             (
                 title,
