@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import tapead
-from tapead import cli, screen
+from tapead import cli
 from tapead.kernels import library
 
 
@@ -118,30 +118,3 @@ def test_a_reader_that_goes_away_leaves_no_traceback(program):
     assert child.wait(300) == 1
     assert child.stderr.read() == b""
     child.stderr.close()
-
-
-class Recorder:
-    def __init__(self):
-        self.lines = []
-
-    def line(self, text=""):
-        self.lines.append(text)
-
-
-def test_kernel_lines_say_what_is_compiled_and_nothing_of_what_is_loaded(monkeypatch):
-    monkeypatch.setattr(library, "seconds", {"slow": 3.21, "fast": 0.02})
-    monkeypatch.setattr(library, "listeners", [])
-    recorder = Recorder()
-    with screen.kernel_lines(recorder) as compiled:
-        (hear,) = library.listeners
-        hear("fast", "loading")
-        hear("fast", "ready")
-        assert recorder.lines == []
-        hear("slow", "compiling")
-        assert recorder.lines == [
-            f"Compiling kernels (first time on this machine; kept in {library.cache_folder()})"
-        ]
-        hear("slow", "ready")
-    assert recorder.lines[1:] == ["  slow: 3.2 s"]
-    assert compiled == ["slow"]
-    assert library.listeners == []
