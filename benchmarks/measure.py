@@ -1,0 +1,123 @@
+"""Compare the peers' results, then time them in turns."""
+
+import math
+import time
+import timeit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from .peers import Peer, Run
+from .problems import Problem
+
+# error relative to the largest component; central differences cannot do better than about eps ** (2 / 3)
+TOLERANCE, TOLERANCE_OF_DIFFERENCES = 1e-11, 1e-6
+
+REFERENCE = ("handwritten", "tapead")  # the first of them that ran is the one to agree with
+
+Result = tuple[float, tuple[np.ndarray, ...]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Hold what one peer took for one problem: seconds per call, one figure a repeat."""
+
+    table: str
+    problem: str
+    peer: str
+    repeats: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Give the median of the repeats."""
+        return median(self.repeats)
+
+
+def require_agreement(problem: Problem, results: Mapping[str, Result]) -> None:
+    """Raise AssertionError, naming the peer, where a value or a gradient differs from the reference's."""
+    reference = next((name for name in REFERENCE if name in results), next(iter(results)))
+    value, gradients = results[reference]
+    for name, (other_value, other_gradients) in results.items():
+        loose = "differences" in (name, reference)
+        tolerance = TOLERANCE_OF_DIFFERENCES if loose else TOLERANCE
+        pairs = zip((value, *gradients), (other_value, *other_gradients), strict=True)
+        for k, (expected, got) in enumerate(pairs):
+            what = f"gradient {k - 1}" if k else "value"
+            where = f"{problem.title}: {what} of {name} against {reference}"
+            if np.shape(expected) != np.shape(got):
+                raise AssertionError(f"{where}: shape {np.shape(got)}, not {np.shape(expected)}")
+            error = float(np.max(np.abs(np.subtract(expected, got))))
+            if not error <= tolerance * max(1.0, float(np.max(np.abs(expected)))):  # NaN fails, too
+                raise AssertionError(f"{where}: differs by {error:.3g}")
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], Any]],
+    repeats: int = 25,
+    slice_seconds: float = 0.02,
+    budget: float = 5.0,
+) -> dict[str, tuple[float, ...]]:
+    """Time warm calls in turns, so that a slow moment of the machine falls on all of them.
+
+    Each of the `repeats` rounds gives every call about `slice_seconds` and notes its seconds per call. A call
+    that has used up its `budget` in seconds leaves the rounds early, after one at least. Without slices
+    (`slice_seconds=0`) a round is a single call, and nothing runs beforehand.
+    """
+    loops = {name: loops_for(call, slice_seconds) if slice_seconds else 1 for name, call in calls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    spent = dict.fromkeys(calls, 0.0)
+    for _ in range(repeats):
+        for name, call in calls.items():
+            if spent[name] < budget:
+                elapsed = timeit.timeit(call, number=loops[name])
+                spent[name] += elapsed
+                seconds[name].append(elapsed / loops[name])
+    return {name: tuple(figures) for name, figures in seconds.items()}
+
+
+def loops_for(call: Callable[[], Any], seconds: float) -> int:
+    """Warm `call` up and count how often it fits into `seconds`."""
+    loops = 1
+    while True:
+        start = time.perf_counter()
+        for _ in range(loops):
+            call()
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds / 4:
+            return max(1, math.ceil(loops * seconds / elapsed))
+        loops *= 4
+
+
+def prepare(problem: Problem, peers: Mapping[str, Peer]) -> dict[str, Run]:
+    """Prepare the peers that know the problem, call each once, and require that they agree."""
+    runs = {name: run for name, peer in peers.items() if (run := peer.prepare(problem)) is not None}
+    require_agreement(problem, {name: run.read(run.call()) for name, run in runs.items()})
+    return runs
+
+
+WARM, FIRST = "value and gradient, warm", "first gradient of a new function"
+
+
+def measure_warm(problem: Problem, peers: Mapping[str, Peer], **settings: Any) -> list[Timing]:
+    """Time calls of a function that has been called before."""
+    runs = prepare(problem, peers)
+    figures = interleave({name: run.call for name, run in runs.items()}, **settings)
+    return [Timing(WARM, problem.title, name, repeats) for name, repeats in figures.items()]
+
+
+def measure_first(problem: Problem, peers: Mapping[str, Peer], **settings: Any) -> list[Timing]:
+    """Time definition and first call of a function that is new at each repeat, in a process that is warm."""
+
+    def first(peer: Peer) -> Callable[[], Any]:
+        def call() -> Any:
+            run = peer.prepare(problem)
+            return run.call() if run else None
+
+        return call
+
+    known = {name: first(peer) for name, peer in peers.items() if peer.prepare(problem) is not None}
+    figures = interleave(known, slice_seconds=0.0, **settings)
+    return [Timing(FIRST, problem.title, name, repeats) for name, repeats in figures.items()]
