@@ -3,24 +3,24 @@
 import importlib.util
 import os
 
-VARIABLES = (
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NPROC",  # the size of XLA's thread pool
-)
+SETTINGS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "NPROC": "1",  # XLA's pool
+}
 
 
 def limit_threads() -> None:
-    """Give BLAS, OpenMP and XLA one thread each.
+    """Give BLAS, OpenMP and XLA one thread each, unless the environment says otherwise.
 
-    The variables are read when a library is loaded, so call this before NumPy is imported. A BLAS that is
+    The settings are read when a library is loaded, so call this before NumPy is imported. A BLAS that is
     loaded already is limited through threadpoolctl, where that is installed.
     """
-    for variable in VARIABLES:
-        os.environ[variable] = "1"
+    for variable, value in SETTINGS.items():
+        os.environ.setdefault(variable, value)
     if importlib.util.find_spec("threadpoolctl"):
         import threadpoolctl
 
-        threadpoolctl.threadpool_limits(1)
+        threadpoolctl.threadpool_limits(int(os.environ["OPENBLAS_NUM_THREADS"]))

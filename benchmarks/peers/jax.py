@@ -13,6 +13,8 @@ from . import Run, read_pair
 NAME = "jax.jit"
 
 jax.config.update("jax_enable_x64", True)
+# else small programs go to a second thread, and waking it costs up to four times their work
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def scanned_loop(a: Any, b: Any, steps: int) -> Any:
