@@ -1,0 +1,88 @@
+"""Scalar functions behind the expressions of the op table, with NumPy's behaviour at the edges.
+
+Most are the C library's, through `math`; what NumPy does differently (floor division, maximum with NaN, rounding
+half to even, ...) is written out here, small enough that LLVM inlines it into the generated loops.
+"""
+
+from math import (
+    acos as arccos,
+    acosh as arccosh,
+    asin as arcsin,
+    asinh as arcsinh,
+    atan as arctan,
+    atan2 as arctan2,
+    atanh as arctanh,
+    copysign,
+    cos,
+    cosh,
+    erf,
+    exp,
+    expm1,
+    hypot,
+    isfinite,
+    isinf,
+    isnan,
+    log,
+    log1p,
+    log10,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+    tanh,
+)
+
+import numpy as np
+from numba import njit
+
+exp2, cbrt, log2, floor, ceil, rint, trunc = np.exp2, np.cbrt, np.log2, np.floor, np.ceil, np.rint, np.trunc
+sign, signbit, floor_divide, remainder = np.sign, np.signbit, np.floor_divide, np.remainder
+logaddexp, logaddexp2, fmod = np.logaddexp, np.logaddexp2, np.fmod
+
+__all__ = [  # noqa: RUF022 - the order of the table
+    "where", "power", "maximum", "minimum", "fmax", "fmin", "int_floor_divide", "int_remainder",
+    "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "copysign", "cos", "cosh", "erf", "exp",
+    "expm1", "fmod", "hypot", "isfinite", "isinf", "isnan", "log", "log1p", "log10", "sin", "sinh", "sqrt", "tan", "tanh",
+    "exp2", "cbrt", "log2", "floor", "ceil", "rint", "trunc", "sign", "signbit", "floor_divide", "remainder",
+    "logaddexp", "logaddexp2",
+]  # fmt: skip
+
+
+@njit(error_model="numpy")
+def where(condition, x, y):  # type: ignore[no-untyped-def]
+    return x if condition else y
+
+
+@njit(error_model="numpy")
+def power(x, y):  # type: ignore[no-untyped-def]
+    return x**y
+
+
+@njit(error_model="numpy")
+def maximum(x, y):  # type: ignore[no-untyped-def]
+    return x if (x > y) | (x != x) else y
+
+
+@njit(error_model="numpy")
+def minimum(x, y):  # type: ignore[no-untyped-def]
+    return x if (x < y) | (x != x) else y
+
+
+@njit(error_model="numpy")
+def fmax(x, y):  # type: ignore[no-untyped-def]
+    return x if (x > y) | (y != y) else y
+
+
+@njit(error_model="numpy")
+def fmin(x, y):  # type: ignore[no-untyped-def]
+    return x if (x < y) | (y != y) else y
+
+
+@njit(error_model="numpy")
+def int_floor_divide(x, y):  # type: ignore[no-untyped-def]
+    return x // y if y != 0 else x * 0
+
+
+@njit(error_model="numpy")
+def int_remainder(x, y):  # type: ignore[no-untyped-def]
+    return x % y if y != 0 else x * 0

@@ -1,0 +1,128 @@
+"""The record of an op, and the registry that every op enters by being declared."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op: what it is called, what it stands for in NumPy, how it differentiates, where it is tested.
+
+    value and partials are expressions of the operands x, y, w (and of the result z in partials); a structural
+    op has no expressions but kernels, and a rule on tensors (see `Structural`).
+    """
+
+    name: str
+    code: int
+    doc: str
+    numpy: Callable[..., Any]
+    arity: int
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether a derivative can flow through the op."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """An elementwise op: one row of the table in `elementwise.py`."""
+
+    value: str = ""
+    partials: tuple[str | None, ...] = ()
+    select: bool = False
+    integer: str | None = None
+    floating: bool = True
+    boolean: bool = False
+    domains: tuple[Interval, ...] = ()
+    pins: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
+
+    @property
+    def differentiable(self) -> bool:
+        return any(partial is not None for partial in self.partials)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a kernel sees one operand or result: buffer index, shape, strides in elements, number class."""
+
+    buffer: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    number: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def plain_words(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
+    """Give the kernel parameters of an op that needs its buffers only."""
+    return [layout.buffer for layout in (*operands, *results)]
+
+
+def no_scratch(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
+    """Give the scratch bytes of an op that needs none."""
+    return 0
+
+
+Sample = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Structural(Op):
+    """A structural op: kernels in one module, and what planner, rules on tensors and tests must know of it.
+
+    forward and reverse are kernels `(p, values, adjoints, services) -> status`, compiled by group (the module's name).
+    p points to: which kernel of the group, the first operand's number class, then the `words` of the op. `restore` puts
+    back, in the reverse sweep, what the op overwrote. `numpy(*operands, **parameters)` gives the result (a tuple, if several).
+    `contiguous` asks for row-major operands without gaps. `active` are the operands through which a derivative
+    flows. `rule(record, parameters, d, results, operands)` writes the adjoint on the tape: one contribution (or
+    None) an active operand. `samples` gives (operands, parameters) for the bulk tests.
+    """
+
+    group: str = ""
+    forward: Callable[..., int] | None = None
+    reverse: Callable[..., int] | None = None
+    restore: Callable[..., int] | None = None
+    active: tuple[int, ...] = ()
+    rule: Callable[..., tuple[Any, ...]] | None = None
+    words: Callable[[Sequence[Layout], Sequence[Layout], dict[str, Any]], list[int]] = plain_words
+    scratch: Callable[[Sequence[Layout], Sequence[Layout]], int] = no_scratch
+    contiguous: bool = True
+    checks: bool = False
+    samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []
+
+    @property
+    def differentiable(self) -> bool:
+        return bool(self.active)
+
+
+OPS: dict[str, Op] = {}
+BY_CODE: list[Op] = []
+
+#: opcodes from here on are structural
+STRUCTURAL = 256
+
+
+def enter(op: Op) -> Op:
+    """Put an op into the registry; its name must be new."""
+    if op.name in OPS:
+        raise ValueError(f"the op {op.name!r} is declared twice")
+    OPS[op.name] = op
+    BY_CODE.append(op)
+    return op
+
+
+def structural(name: str, **declaration: Any) -> Structural:
+    """Declare one structural op."""
+    op = Structural(name=name, code=STRUCTURAL + sum(isinstance(other, Structural) for other in BY_CODE), **declaration)
+    enter(op)
+    return op
+

@@ -1,0 +1,332 @@
+"""Ops along rows: operands are row-major (rows, n), and each row gives a number or a row.
+
+Other axes are brought here by views. Each op is one section: kernels, rule, declaration.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numba import carray, njit
+
+from .constants import F4, F8, SCRATCH
+from .op import Layout, Sample, structural
+from .pointers import as_f4, as_f8, as_i8, shifted
+
+GROUP = "reduce"
+
+
+def rows_and_length(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
+    """Give operand and result, the number of rows and their length."""
+    return [operands[0].buffer, results[0].buffer, operands[0].shape[0], operands[0].shape[1]]
+
+
+def row_bytes(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
+    """Give the bytes of one row."""
+    return 8 * operands[0].shape[1]
+
+
+def distinct_rows(rng: np.random.Generator) -> list[Sample]:
+    """Draw rows whose elements keep clear of each other."""
+    x = rng.permuted(np.linspace(-2.0, 2.0, 12)).reshape(3, 4)
+    return [((x,), {}), ((x[:1, :1],), {}), ((x[:0],), {})]
+
+
+# ---- prod ---------------------------------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def _prod(z, x, rows, n):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        z[r] = 1
+        for i in range(n):
+            z[r] *= x[r * n + i]
+
+
+@njit(error_model="numpy")
+def _prod_reverse(dz, x, dx, rows, n, after):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        d = dz[r]
+        if d == 0.0 or n == 0:
+            continue
+        right = 1.0
+        for i in range(n - 1, -1, -1):
+            after[i] = right
+            right *= x[r * n + i]
+        left = d
+        for i in range(n):
+            dx[r * n + i] += left * after[i]
+            left *= x[r * n + i]
+
+
+@njit(error_model="numpy")
+def prod_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    if p[1] == F8:
+        _prod(as_f8(values[p[3]]), as_f8(values[p[2]]), p[4], p[5])
+    elif p[1] == F4:
+        _prod(as_f4(values[p[3]]), as_f4(values[p[2]]), p[4], p[5])
+    else:
+        _prod(as_i8(values[p[3]]), as_i8(values[p[2]]), p[4], p[5])
+    return 0
+
+
+@njit(error_model="numpy")
+def prod_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    x, z, scratch = p[2], p[3], services[SCRATCH]
+    if p[1] == F8:
+        _prod_reverse(as_f8(adjoints[z]), as_f8(values[x]), as_f8(adjoints[x]), p[4], p[5], as_f8(scratch))
+    else:
+        _prod_reverse(as_f4(adjoints[z]), as_f4(values[x]), as_f4(adjoints[x]), p[4], p[5], as_f4(scratch))
+    return 0
+
+
+def prod_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
+    """d times the product of the others, which stays right (to every order) where elements are zero."""
+    x = operands[0]
+    others = np.where(np.eye(x.shape[1], dtype=bool), np.ones((), x.dtype), x[:, None, :])
+    rows, n, _ = others.shape
+    return (d[:, None] * record("prod", np.reshape(others, (rows * n, n))).reshape(rows, n),)
+
+
+structural(
+    "prod",
+    numpy=lambda x: np.prod(x, axis=1),
+    arity=1,
+    doc="product of each row",
+    group=GROUP,
+    forward=prod_forward,
+    reverse=prod_reverse,
+    active=(0,),
+    rule=prod_rule,
+    words=rows_and_length,
+    scratch=row_bytes,
+    samples=lambda rng: [*distinct_rows(rng), ((np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 1.0]]),), {})],
+)
+
+# ---- max and min --------------------------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def _extreme(z, x, rows, n, largest):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        best = x[r * n]
+        for i in range(1, n):
+            v = x[r * n + i]
+            if v != v or (v > best if largest else v < best):
+                best = v
+            if best != best:
+                break
+        z[r] = best
+
+
+@njit(error_model="numpy")
+def _extreme_reverse(z, dz, x, dx, rows, n):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        if dz[r] == 0.0:
+            continue
+        best, ties = z[r], 0
+        for i in range(n):
+            if x[r * n + i] == best:
+                ties += 1
+        for i in range(n):
+            if x[r * n + i] == best:
+                dx[r * n + i] += dz[r] / ties
+
+
+@njit(error_model="numpy")
+def _extreme_forward(p, values, largest):  # type: ignore[no-untyped-def]
+    if p[1] == F8:
+        _extreme(as_f8(values[p[3]]), as_f8(values[p[2]]), p[4], p[5], largest)
+    elif p[1] == F4:
+        _extreme(as_f4(values[p[3]]), as_f4(values[p[2]]), p[4], p[5], largest)
+    else:
+        _extreme(as_i8(values[p[3]]), as_i8(values[p[2]]), p[4], p[5], largest)
+
+
+@njit(error_model="numpy")
+def max_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    _extreme_forward(p, values, True)
+    return 0
+
+
+@njit(error_model="numpy")
+def min_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    _extreme_forward(p, values, False)
+    return 0
+
+
+@njit(error_model="numpy")
+def extreme_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    x, z = p[2], p[3]
+    if p[1] == F8:
+        _extreme_reverse(as_f8(values[z]), as_f8(adjoints[z]), as_f8(values[x]), as_f8(adjoints[x]), p[4], p[5])
+    else:
+        _extreme_reverse(as_f4(values[z]), as_f4(adjoints[z]), as_f4(values[x]), as_f4(adjoints[x]), p[4], p[5])
+    return 0
+
+
+def extreme_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
+    """Share d among the elements that attain the extreme."""
+    x, z = operands[0], results[0]
+    ties = np.where(x == z[:, None], np.ones((), x.dtype), np.zeros((), x.dtype))
+    return (record("mask", (d / np.sum(ties, axis=1))[:, None], ties),)
+
+
+def _extreme_samples(rng: np.random.Generator) -> list[Sample]:
+    return distinct_rows(rng)
+
+
+for _name, _forward in (("max", max_forward), ("min", min_forward)):
+    structural(
+        _name,
+        numpy=lambda x, of=getattr(np, _name): of(x, axis=1),
+        arity=1,
+        doc=f"{_name} of each row; ties share the adjoint equally",
+        group=GROUP,
+        forward=_forward,
+        reverse=extreme_reverse,
+        active=(0,),
+        rule=extreme_rule,
+        words=rows_and_length,
+        samples=_extreme_samples,
+    )
+
+# ---- argmax, argmin and argsort -----------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def _place(z, x, rows, n, largest):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        best, place = x[r * n], 0
+        for i in range(1, n):
+            v = x[r * n + i]
+            if best != best:
+                break
+            if v != v or (v > best if largest else v < best):
+                best, place = v, i
+        z[r] = place
+
+
+@njit(error_model="numpy")
+def _place_forward(p, values, largest):  # type: ignore[no-untyped-def]
+    z = as_i8(values[p[3]])
+    if p[1] == F8:
+        _place(z, as_f8(values[p[2]]), p[4], p[5], largest)
+    elif p[1] == F4:
+        _place(z, as_f4(values[p[2]]), p[4], p[5], largest)
+    else:
+        _place(z, as_i8(values[p[2]]), p[4], p[5], largest)
+
+
+@njit(error_model="numpy")
+def argmax_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    _place_forward(p, values, True)
+    return 0
+
+
+@njit(error_model="numpy")
+def argmin_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    _place_forward(p, values, False)
+    return 0
+
+
+@njit(error_model="numpy")
+def _order(z, x, rows, n):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        order = np.argsort(carray(shifted(x, r * n), n), kind="mergesort")
+        for i in range(n):
+            z[r * n + i] = order[i]
+
+
+@njit(error_model="numpy")
+def argsort_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    z = as_i8(values[p[3]])
+    if p[1] == F8:
+        _order(z, as_f8(values[p[2]]), p[4], p[5])
+    elif p[1] == F4:
+        _order(z, as_f4(values[p[2]]), p[4], p[5])
+    else:
+        _order(z, as_i8(values[p[2]]), p[4], p[5])
+    return 0
+
+
+for _name, _forward, _reference in (
+    ("argmax", argmax_forward, lambda x: np.argmax(x, axis=1)),
+    ("argmin", argmin_forward, lambda x: np.argmin(x, axis=1)),
+    ("argsort", argsort_forward, lambda x: np.argsort(x, axis=1, kind="stable")),
+):
+    structural(
+        _name,
+        numpy=_reference,
+        arity=1,
+        doc=f"{_name} of each row; no derivative flows",
+        group=GROUP,
+        forward=_forward,
+        words=rows_and_length,
+        samples=distinct_rows,
+    )
+
+# ---- cumsum -------------------------------------------------------------------------------------------------------
+
+
+@njit(error_model="numpy")
+def _cumsum(z, x, rows, n):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        total = x[r * n]
+        z[r * n] = total
+        for i in range(1, n):
+            total += x[r * n + i]
+            z[r * n + i] = total
+
+
+@njit(error_model="numpy")
+def _cumsum_reverse(dz, dx, rows, n):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        total = 0.0
+        for i in range(n - 1, -1, -1):
+            total += dz[r * n + i]
+            dx[r * n + i] += total
+
+
+@njit(error_model="numpy")
+def cumsum_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    if p[4] * p[5] == 0:
+        return 0
+    if p[1] == F8:
+        _cumsum(as_f8(values[p[3]]), as_f8(values[p[2]]), p[4], p[5])
+    elif p[1] == F4:
+        _cumsum(as_f4(values[p[3]]), as_f4(values[p[2]]), p[4], p[5])
+    else:
+        _cumsum(as_i8(values[p[3]]), as_i8(values[p[2]]), p[4], p[5])
+    return 0
+
+
+@njit(error_model="numpy")
+def cumsum_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
+    if p[4] * p[5] == 0:
+        return 0
+    if p[1] == F8:
+        _cumsum_reverse(as_f8(adjoints[p[3]]), as_f8(adjoints[p[2]]), p[4], p[5])
+    else:
+        _cumsum_reverse(as_f4(adjoints[p[3]]), as_f4(adjoints[p[2]]), p[4], p[5])
+    return 0
+
+
+def cumsum_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
+    """Sum d from the other end."""
+    return (record("cumsum", d[:, ::-1])[:, ::-1],)
+
+
+structural(
+    "cumsum",
+    numpy=lambda x: np.cumsum(x, axis=1),
+    arity=1,
+    doc="running sum of each row",
+    group=GROUP,
+    forward=cumsum_forward,
+    reverse=cumsum_reverse,
+    active=(0,),
+    rule=cumsum_rule,
+    words=rows_and_length,
+    samples=distinct_rows,
+)

@@ -1,0 +1,11 @@
+"""The whole op table: importing this enters every op into the registry."""
+
+from . import elementwise, index, products, reduce
+from .op import BY_CODE, OPS, STRUCTURAL, Elementwise, Layout, Op, Structural
+
+#: the modules of structural ops, each compiled as one group
+STRUCTURAL_GROUPS = tuple(module.GROUP for module in (reduce, products, index))
+
+ROWS = elementwise.ROWS
+
+__all__ = ["BY_CODE", "OPS", "ROWS", "STRUCTURAL", "STRUCTURAL_GROUPS", "Elementwise", "Layout", "Op", "Structural"]
