@@ -188,7 +188,8 @@ elementwise("isfinite", "isfinite(x)", boolean=True, doc="neither infinite nor N
 elementwise("isinf", "isinf(x)", boolean=True, doc="infinite")
 elementwise("isnan", "isnan(x)", boolean=True, doc="not a number")
 elementwise("signbit", "signbit(x)", boolean=True, doc="sign bit set")
-# ---- what rules are written with -------------------------------------------------------------------------------
+# ---- what rules and transforms are written with -------------------------------------------------------------------------------
+elementwise("stop", "x", numpy=duplicate, integer="same", doc="x itself, through which no derivative flows")
 elementwise("chain", "where(x == 0.0, 0.0, x * y)", dx="y", dy="x", arity=2, numpy=chain, doc="adjoint times partial; an adjoint of zero contributes zero")
 elementwise("mask", "where((x == 0.0) | (y == 0.0), 0.0, x * y)", dx="y", dy="x", y=(0.0, 1.0), arity=2, select=True, numpy=mask, doc="adjoint times mask; where either is zero so is the result")
 # fmt: on

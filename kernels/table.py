@@ -1,6 +1,6 @@
 """The whole op table: importing this enters every op into the registry."""
 
-from . import elementwise, index, products, reduce
+from . import elementwise, index, layout, products, reduce
 from .op import BY_CODE, OPS, STRUCTURAL, Elementwise, Layout, Op, Structural
 
 #: the modules of structural ops, each compiled as one group

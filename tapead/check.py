@@ -18,12 +18,12 @@ import optree
 from numpy.typing import NDArray
 
 from .api import grad
-from .errors import TapeadError, TapeadTypeError, TapeadValueError
+from .errors import TapeadCheckError, TapeadTypeError, TapeadValueError
 
 Array = NDArray[np.floating[Any]]
 
 
-class CheckError(TapeadError, AssertionError):
+class CheckError(TapeadCheckError):
     """Say that a gradient and the difference quotient disagree, and where they do so most.
 
     `order` is the order of the derivative, `direction` the worst direction (shaped like the checked

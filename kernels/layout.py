@@ -1,0 +1,34 @@
+"""Ops that move or add up numbers and are done by block kernels: planner and block kernels know them by name."""
+
+from typing import Any
+
+import numpy as np
+
+from .op import structural
+
+GROUP = "blocks"
+
+
+def sum_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
+    """Broadcast d."""
+    return (np.broadcast_to(d, operands[0].shape),)
+
+
+structural(
+    "sum",
+    numpy=lambda x: np.sum(x, keepdims=True),
+    arity=1,
+    doc="sum over some axes, which stay with one element",
+    group=GROUP,
+    active=(0,),
+    rule=sum_rule,
+)
+
+structural(
+    "assign",
+    numpy=lambda e: e,
+    arity=1,
+    doc="write into a part of an array in place",
+    group=GROUP,
+    active=(0,),
+)

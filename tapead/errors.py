@@ -1,0 +1,39 @@
+"""The exceptions of tapead: each derives from `TapeadError` and from the built-in that fits."""
+
+import numpy as np
+
+
+class TapeadError(Exception):
+    """Base of every exception that tapead raises itself."""
+
+
+class TapeadTypeError(TapeadError, TypeError):
+    """A value of a kind that cannot be used there."""
+
+
+class TapeadValueError(TapeadError, ValueError):
+    """A value of the right kind that does not fit: a shape, a layout, an option."""
+
+
+class TapeadIndexError(TapeadError, IndexError):
+    """An index out of range."""
+
+
+class TapeadNotImplementedError(TapeadError, NotImplementedError):
+    """A function without a rule."""
+
+
+class TapeadMemoryError(TapeadError, MemoryError):
+    """No space for the arena of a program."""
+
+
+class TapeadLinAlgError(TapeadError, np.linalg.LinAlgError):
+    """A matrix that is singular, or not positive definite."""
+
+
+class TapeadCheckError(TapeadError, AssertionError):
+    """A gradient that differs from its numerical check."""
+
+
+class EscapedError(TapeadTypeError):
+    """A traced value was to become a Python number, although a derivative could flow through it."""

@@ -1,0 +1,830 @@
+"""Recording: what is done with tensors is evaluated by NumPy and appended to the tape, in one step."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import (
+    EscapedError,
+    TapeadIndexError,
+    TapeadNotImplementedError,
+    TapeadTypeError,
+    TapeadValueError,
+)
+from .kernels.constants import B1, F4, F8, I8
+from .kernels.index import bits
+from .kernels.table import OPS, Elementwise, Structural
+from .shape import blas_ready, expand_index, mask_axes, overlaps
+from .tape import CONSTANT, INPUT, STORED, VALUE, Place, Storage, Wengert, describe, number_class, row_major, user_place
+from .tensor import FUNCTIONS, UFUNC_METHODS, Tensor
+
+COPY = OPS["copy"]
+_SCALARS = (float, int, bool, np.generic)
+_UFUNCS: dict[str, Elementwise] = {
+    getattr(op.numpy, "__name__", name): op for name, op in OPS.items() if isinstance(op, Elementwise)
+}
+_UFUNCS |= {"fabs": OPS["absolute"], "float_power": OPS["power"], "positive": COPY, "radians": OPS["deg2rad"]}  # type: ignore[dict-item]
+_UFUNCS |= {"degrees": OPS["rad2deg"]}  # type: ignore[dict-item]
+_LOGIC = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor", "invert": "logical_not"}
+
+_state = threading.local()
+
+
+def live_recordings() -> list[Recording]:
+    """Give the recordings that this thread is making, the innermost last."""
+    if not hasattr(_state, "stack"):
+        _state.stack = []
+    return _state.stack  # type: ignore[no-any-return]
+
+
+def current(needed_for: str) -> Recording:
+    """Give the recording that this thread is making."""
+    stack = live_recordings()
+    if not stack:
+        raise TapeadTypeError(f"{needed_for} needs a live tape: call it while a function is traced, or within `with Tape()`")
+    return stack[-1]
+
+
+def find_tensor(values: Any) -> Tensor | None:
+    """Find a tensor among values: itself, in a list, or in an object array."""
+    if type(values) is Tensor:
+        return values
+    if isinstance(values, list | tuple):
+        return next((t for t in map(find_tensor, values) if t is not None), None)
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        return next((t for t in map(find_tensor, values.ravel()) if t is not None), None)
+    return None
+
+
+class Recording(Wengert):
+    """A tape while it is recorded: evaluates each operation with NumPy and appends the instruction.
+
+    replays tells that the tape will be run again on other values (a trace): then numbers must not leave it.
+    """
+
+    def __init__(self, replays: bool) -> None:
+        super().__init__()
+        self.replays = replays
+        self.live = True
+        self.volatile: list[tuple[str, Place]] = []
+        self._numbers: dict[Any, int] = {}
+        self._constants: dict[int, tuple[Any, Any, int]] = {}
+        self._stale: dict[int, tuple[Any, Any, Place]] = {}
+
+    # ---- beginning and end -------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Recording:
+        live_recordings().append(self)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        live_recordings().remove(self)
+        self.close()
+
+    def close(self) -> None:
+        """End recording: settle the constants, give arrays that were taken over their values back."""
+        self.live = False
+        for reference, snapshot, storage in self._constants.values():
+            same = reference.tobytes() == snapshot.tobytes() if self.replays else False
+            if same:
+                self.storages[storage].data = reference
+        self._constants.clear()
+        self._numbers.clear()
+        for array, saved, _ in self._stale.values():
+            array[...] = saved
+        self._stale.clear()
+
+    # ---- values that enter -------------------------------------------------------------------------------------------
+
+    def enter(self, value: Any, levels: int = 0) -> Tensor:
+        """Make an input of a value: an array or a number (a Python float keeps its weak dtype)."""
+        weak = type(value) is float
+        array = np.asarray(value)
+        number = number_class(array.dtype)
+        if number is None:
+            raise TapeadTypeError(f"values of dtype {array.dtype} cannot be traced; use float64 or float32")
+        inside = np.array(array, order="C", copy=True)
+        inside.flags.writeable = False
+        storage = Storage(INPUT, number, array.size, levels)
+        buffer = self.new_buffer(self.new_storage(storage), array.dtype, array.shape)
+        return Tensor(self, buffer, value if weak else inside if array.ndim else inside[()], storage, weak)
+
+    def constant(self, value: Any) -> int:
+        """Give the buffer of a value that is no tensor."""
+        if isinstance(value, _SCALARS):
+            key = (type(value), value if value else repr(value))
+            buffer = self._numbers.get(key)
+            if buffer is None:
+                array = np.asarray(value)
+                number = number_class(array.dtype)
+                if number is None:
+                    raise TapeadTypeError(f"numbers of type {type(value).__name__} cannot be used with traced values")
+                storage = self.new_storage(Storage(CONSTANT, number, 1, data=array.astype(STORED[number]).reshape(1)))
+                buffer = self._numbers[key] = self.new_buffer(storage, array.dtype, ())
+            return buffer
+        array = np.asarray(value)
+        if id(array) in self._stale:
+            place = describe(self._stale[id(array)][2])
+            raise TapeadTypeError(
+                f"this array was updated in place with a traced value ({place}); the update gave a new traced array, and "
+                "another name still holds the old one. Make it with tapead.numpy.zeros (or write y = y + t)"
+            )
+        known = self._constants.get(id(array))
+        if known is not None and np.array_equal(known[1], array, equal_nan=array.dtype.kind == "f"):
+            storage = known[2]
+        else:
+            number = number_class(array.dtype)
+            if number is None:
+                raise TapeadTypeError(f"arrays of dtype {array.dtype} cannot be used with traced values")
+            data = np.array(array, STORED[number], order="C")
+            storage = self.new_storage(Storage(CONSTANT, number, array.size, data=data))
+            if array.dtype == STORED[number] and array.flags.c_contiguous and array.flags.aligned:
+                self._constants[id(array)] = (array, data, storage)
+        return self.new_buffer(storage, array.dtype, array.shape)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
+        """Give a tensor of new memory, all of whose parts must be written next with `write`."""
+        dtype = np.dtype(dtype)
+        number = number_class(dtype)
+        if number is None:
+            raise TapeadTypeError(f"arrays of dtype {dtype} cannot be traced")
+        return self._made(np.zeros(shape, dtype), number, 0)
+
+    def _made(self, value: Any, number: int, levels: int, weak: bool = False) -> Tensor:
+        """Wrap a new value: new storage, new buffer."""
+        if isinstance(value, np.ndarray):
+            storage = Storage(VALUE, number, value.size, levels)
+            buffer = self.new_buffer(self.new_storage(storage), value.dtype, value.shape)
+            return Tensor(self, buffer, value, storage)
+        storage = Storage(VALUE, number, 1, levels)
+        self.storages.append(storage)
+        self.buffers.append(_scalar_buffer(len(self.storages) - 1, np.dtype(float) if weak else value.dtype))
+        return Tensor(self, len(self.buffers) - 1, value, storage, weak)
+
+    # ---- operands ----------------------------------------------------------------------------------------------------
+
+    def lift(self, value: Any) -> Any:
+        """Make an operand of whatever the user wrote: tensors, numbers and arrays stay; lists and object arrays of
+        traced numbers become one tensor."""
+        if type(value) is Tensor:
+            if value.tape is not self:
+                self._reject(value)
+            return value
+        if isinstance(value, _SCALARS):
+            return value
+        if isinstance(value, np.ndarray):
+            return self._lift_objects(value) if value.dtype == object else value
+        if isinstance(value, list | tuple):
+            if find_tensor(value) is None:
+                return np.asarray(value)
+            parts = [self.lift(v) for v in value]
+            return FUNCTIONS[np.stack](parts)
+        if hasattr(value, "__array__"):
+            return np.asarray(value)
+        raise TapeadTypeError(f"a {type(value).__name__} cannot be used with traced values")
+
+    def _reject(self, value: Tensor) -> None:
+        if not value.tape.live:
+            raise TapeadTypeError(
+                "a traced value was used after its trace had ended (kept in a global, a cache or an attribute?). "
+                "Return it from the function instead (has_aux=True), or keep its number with stop_gradient"
+            )
+        raise TapeadTypeError("a traced value was used on another tape, or by another thread, than the one it belongs to")
+
+    def _lift_objects(self, array: Any) -> Any:
+        parts = array.ravel().tolist()
+        first = parts[0] if parts else None
+        if find_tensor(array) is None:
+            return array.astype(float)
+        if type(first) is Tensor and first.tape is self:
+            whole = self._consecutive(parts, array.shape)
+            if whole is not None:
+                return whole
+        stacked = FUNCTIONS[np.stack]([self.lift(part) for part in parts])
+        return self.view(stacked, lambda x: x.reshape(array.shape))
+
+    def _consecutive(self, parts: list[Any], shape: tuple[int, ...]) -> Tensor | None:
+        """Give back the buffer whose elements, one after another, are the parts; None if they are not."""
+        if any(type(p) is not Tensor or p.tape is not self or p.storage is not parts[0].storage for p in parts):
+            return None
+        storage = parts[0].storage
+        places = [self.buffers[p.buffer] for p in parts]
+        step = places[1].offset - places[0].offset if len(parts) > 1 else 1
+        if storage.written or any(b.shape for b in places):
+            return None
+        if any(b.offset != places[0].offset + i * step for i, b in enumerate(places)):
+            return None
+        values = np.array([p._value for p in parts], parts[0].dtype).reshape(shape)
+        strides = tuple(s * step for s in row_major(shape))
+        buffer = self.new_buffer(places[0].storage, parts[0].dtype, shape, strides, places[0].offset)
+        return Tensor(self, buffer, values, storage)
+
+    def _operand(self, value: Any) -> int:
+        return value.buffer if type(value) is Tensor else self.constant(value)
+
+    # ---- elementwise -------------------------------------------------------------------------------------------------
+
+    def operator(self, op: Any, operands: tuple[Any, ...]) -> Any:
+        """Record what an operator wrote; None of it if an operand takes over itself."""
+        for operand in operands:
+            if type(operand) is not Tensor and getattr(operand, "__array_ufunc__", self) is None:
+                return NotImplemented
+        if op.name == "power" and type(operands[1]) in (int, float):
+            exponent = operands[1]
+            if exponent == 2:
+                op, operands = OPS["square"], operands[:1]
+            elif exponent == 0.5 and type(exponent) is float:
+                op, operands = OPS["sqrt"], operands[:1]
+        return self.elementwise(op, operands, weak=True)
+
+    def elementwise(self, op: Any, operands: tuple[Any, ...], weak: bool = False) -> Any:
+        """Record an elementwise op. weak tells that an operator did it, whose result on Python floats is one."""
+        place = user_place()
+        if not self.live:
+            self._reject_dead()
+        values = []
+        levels = 0
+        lifted = []
+        partials = op.partials
+        for k, operand in enumerate(operands):
+            kind = type(operand)
+            if kind is Tensor:
+                if operand.tape is not self:
+                    self._reject(operand)
+                if partials[k] is not None:
+                    levels |= operand.storage.levels
+                values.append(operand._value)
+            else:
+                if kind is not float and kind is not int:
+                    operand = self.lift(operand)
+                if type(operand) is Tensor:
+                    if partials[k] is not None:
+                        levels |= operand.storage.levels
+                    values.append(operand._value)
+                else:
+                    values.append(operand)
+            weak = weak and type(values[-1]) is float
+            lifted.append(operand)
+        try:
+            value = op.numpy(*values)
+        except (ValueError, TypeError) as error:
+            raise self._explained(error, op.name, values, place) from error
+        return self._elementwise_made(op, lifted, values, value, levels, weak, place)
+
+    def _elementwise_made(
+        self, op: Any, operands: Sequence[Any], values: Sequence[Any], value: Any, levels: int, weak: bool, place: Place
+    ) -> Any:
+        dtype = value.dtype
+        kind = dtype.kind
+        computed = F8
+        if kind == "f":
+            if dtype.itemsize == 4:
+                computed = F4
+            elif dtype.itemsize != 8:
+                return self._outside(value, operands, op.name, place)
+        else:
+            levels = 0
+            common = np.result_type(*values)
+            if common.kind == "f" and common.itemsize in (4, 8):
+                computed = F8 if common.itemsize == 8 else F4
+            elif common.kind in "iub" and common != np.uint64:
+                computed = I8
+            else:
+                return self._outside(value, operands, op.name, place)
+            wraps = kind in "iu" and dtype != np.int64 and op.name not in _NEVER_WRAPS
+            if wraps or (computed == I8 and op.integer is None) or number_class(dtype) is None:
+                return self._outside(value, operands, op.name, place)
+        if weak:
+            value = float(value)
+        elif isinstance(value, np.ndarray):
+            if value.ndim == 0:
+                value = value[()]
+            elif not value.flags.c_contiguous:
+                value = np.ascontiguousarray(value)
+        number = computed if kind == "f" else B1 if kind == "b" else I8
+        result = self._made(value, number, levels, weak)
+        buffers = tuple([o.buffer if type(o) is Tensor else self.constant(o) for o in operands])
+        self.ops.append(op)
+        self.operand_buffers.append(buffers)
+        self.result_buffers.append((result.buffer,))
+        self.parameters.append(None if computed == number else {"computed": computed})
+        self.places.append(place)
+        return result
+
+    def cast(self, x: Tensor, dtype: np.dtype[Any], copy: bool = True) -> Tensor:
+        """Record a conversion to another dtype."""
+        if not copy and dtype == x.dtype:
+            return x
+        value = np.asarray(x._value).astype(dtype, order="C")
+        number = number_class(dtype)
+        if number is None:
+            return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
+        source = self.storages[self.buffers[x.buffer].storage].number
+        narrow = dtype.kind in "iu" and dtype != np.int64 and source != B1
+        if narrow and not np.can_cast(x.dtype, dtype, "safe"):
+            return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
+        levels = x.storage.levels if dtype.kind == "f" else 0
+        computed = I8 if source in (I8, B1) and number in (I8, B1) else F4 if source == F4 and number != F8 else F8
+        result = self._made(value if value.ndim else value[()], number, levels)
+        parameters = None if computed == number else {"computed": computed}
+        self.append(COPY, (x.buffer,), (result.buffer,), parameters, user_place())
+        return result
+
+    def sum(self, x: Tensor, axes: tuple[int, ...], dtype: Any = None) -> Tensor:
+        """Record a sum over axes, which stay with one element."""
+        place = user_place()
+        if x.dtype.kind in "iub" and x.dtype not in (np.dtype(np.int64), np.dtype(bool)) and dtype is None:
+            x = self.cast(x, np.add.reduce(np.empty(1, x.dtype)).dtype)
+        value = np.add.reduce(np.asarray(x._value), axis=axes, keepdims=True, dtype=dtype)
+        number = number_class(value.dtype)
+        if number is None:
+            return self._outside(value, (x,), "sum", place)  # type: ignore[no-any-return]
+        result = self._made(value if value.ndim else value[()], number, x.storage.levels if value.dtype.kind == "f" else 0)
+        self.append(OPS["sum"], (x.buffer,), (result.buffer,), None, place)
+        return result
+
+    def write(self, target: Tensor, value: Any) -> None:
+        """Copy a value into a part of memory that `empty` has made; broadcast like an assignment."""
+        value = self.lift(value)
+        operand = self._operand(value)
+        levels = value.storage.levels if type(value) is Tensor else 0
+        if type(value) is Tensor:
+            value = value._value
+        target._value[...] = value
+        if target.dtype.kind == "f":
+            target.storage.levels |= levels
+        self.append(COPY, (operand,), (target.buffer,), None, user_place())
+
+    # ---- structural ops ----------------------------------------------------------------------------------------------
+
+    def structural(self, name: str, *operands: Any, **parameters: Any) -> Any:
+        """Record a structural op by name; give its result, or results."""
+        op = OPS[name]
+        if isinstance(op, Elementwise):
+            return self.elementwise(op, operands)
+        if not isinstance(op, Structural):
+            raise TapeadTypeError(f"{name} is no op")
+        if not self.live:
+            self._reject_dead()
+        place = user_place()
+        lifted = [self.lift(operand) for operand in operands]
+        tensors = [o if type(o) is Tensor else self._constant_tensor(o) for o in lifted]
+        if op.contiguous:
+            tensors = [self.contiguous(t) for t in tensors]
+        elif name == "matmul":
+            tensors = [t if blas_ready(self.buffers[t.buffer]) else self.contiguous(t, True) for t in tensors]
+        else:
+            tensors[1:] = [self.contiguous(t) for t in tensors[1:]]
+        try:
+            value = op.numpy(*(t._value for t in tensors), **parameters)
+        except (ValueError, TypeError, IndexError, np.linalg.LinAlgError) as error:
+            raise self._explained(error, name, [t._value for t in tensors], place) from error
+        levels = 0
+        for k in op.active:
+            levels |= tensors[k].storage.levels
+        values = value if isinstance(value, tuple) else (value,) if value is not None else ()
+        results = []
+        for part in values:
+            number = number_class(part.dtype)
+            if number is None:
+                return self._outside(value, lifted, name, place)
+            part = np.ascontiguousarray(part) if np.ndim(part) else part[()]
+            results.append(self._made(part, number, levels if part.dtype.kind == "f" else 0))
+        buffers = tuple(t.buffer for t in tensors)
+        self.append(op, buffers, tuple(r.buffer for r in results), parameters or None, place)
+        return tuple(results) if isinstance(value, tuple) else results[0] if results else None
+
+    def _constant_tensor(self, value: Any) -> Tensor:
+        buffer = self.constant(value)
+        return Tensor(self, buffer, np.asarray(value), self.storages[self.buffers[buffer].storage])
+
+    def tensor(self, value: Any) -> Tensor:
+        """Give a tensor of anything that can be an operand; what is no tensor is copied in as a constant."""
+        lifted = self.lift(value)
+        return lifted if type(lifted) is Tensor else self._constant_tensor(lifted)
+
+    def contiguous(self, x: Tensor, always: bool = False) -> Tensor:
+        """Give x in row-major order without gaps: itself, or a copy."""
+        b = self.buffers[x.buffer]
+        if not always and (b.strides == row_major(b.shape) or x.size <= 1):
+            return x
+        return self.elementwise(COPY, (x,))  # type: ignore[no-any-return]
+
+    # ---- views -------------------------------------------------------------------------------------------------------
+
+    def view(self, x: Tensor, of: Callable[[Any], Any]) -> Tensor:
+        """Give the view of x that a function of arrays gives; copy first where it cannot be one."""
+        if not self.live or x.tape is not self:
+            self._reject(x)
+        if x.storage.kind is VALUE and not isinstance(x._value, np.ndarray):
+            x = self.elementwise(COPY, (x,))  # a number is a copy of its own: views of it must not reach its source
+        base = np.asarray(x._value)
+        try:
+            value = of(base)
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._explained(error, "a view", [base], user_place()) from error
+        if value.size and not np.may_share_memory(value, base):
+            x = self.elementwise(COPY, (x,))
+            base = np.asarray(x._value)
+            value = of(base)
+        return self._viewed(x, base, value)
+
+    def _viewed(self, x: Tensor, base: Any, value: Any) -> Tensor:
+        b = self.buffers[x.buffer]
+        item = base.itemsize
+        if not value.size or x._value is not base:  # a number's copy shares no memory with it, but is the same place
+            offset = b.offset
+        else:
+            offset = b.offset + (_address(value) - _address(base)) // item
+        strides = tuple(s // item for s in value.strides)
+        if value.size and x._value is not base:
+            strides = (0,) * value.ndim
+        buffer = self.new_buffer(b.storage, b.dtype, value.shape, strides, offset)
+        return Tensor(self, buffer, value, x.storage)
+
+    def get(self, x: Tensor, index: Any) -> Tensor:
+        """Index a tensor: a view for slices, a gather for integer arrays and masks, a number for integers."""
+        kind = type(index)
+        value = x._value
+        if x.tape is not self or not self.live:
+            self._reject(x)
+        if kind is int and len(np.shape(value)) == 1:
+            b = self.buffers[x.buffer]
+            try:
+                element = value[index]
+            except IndexError as error:
+                raise self._explained(error, "indexing", [value], user_place()) from error
+            offset = b.offset + (index if index >= 0 else index + b.shape[0]) * b.strides[0]
+            self.buffers.append(_scalar_buffer(b.storage, b.dtype, offset))
+            result = Tensor(self, len(self.buffers) - 1, element, x.storage)
+            if x.storage.kind is VALUE:
+                x.storage.scalars.append(weakref.ref(result))
+            return result
+        expanded = expand_index(index, self)
+        if expanded.advanced:
+            return self._gather(x, expanded)
+        base = np.asarray(value)
+        try:
+            part = base[(*expanded.basic, ...)]
+        except IndexError as error:
+            raise self._explained(error, "indexing", [base], user_place()) from error
+        result = self._viewed(x, base, part)
+        if part.ndim == 0 and not expanded.ellipsis:
+            result._value = part[()]
+            if x.storage.kind is VALUE:
+                x.storage.scalars.append(weakref.ref(result))
+        return result
+
+    def _gather(self, x: Tensor, index: Any) -> Tensor:
+        front, indices, axes, shape, place = mask_axes(self, x, index)
+        flat = self.structural("gather", front, *indices, axes=axes)
+        rest = tuple(dim for axis, dim in enumerate(front.shape) if axis not in axes)
+        shaped = self.view(flat, lambda v: v.reshape((*shape, *rest)))
+        if place:
+            source, target = list(range(len(shape))), list(range(place, place + len(shape)))
+            shaped = self.view(shaped, lambda v: np.moveaxis(v, source, target))
+        return shaped
+
+    # ---- assignment --------------------------------------------------------------------------------------------------
+
+    def set(self, y: Tensor, index: Any, value: Any) -> None:
+        """Assign into a tensor, in place, as NumPy does."""
+        place = user_place()
+        if y.tape is not self or not self.live:
+            self._reject(y)
+        value = self.lift(value)
+        if y.storage.kind is not VALUE or not isinstance(y._value, np.ndarray):
+            if type(value) is Tensor and value.storage is y.storage and self._same_place(y, index, value):
+                return
+            what = "a number" if not isinstance(y._value, np.ndarray) else "an argument" if y.storage.kind is INPUT else "a constant"
+            raise TapeadValueError(
+                f"assignment into {what} at {describe(place)}: that would change the caller's own data. "
+                "Copy it first (y = y.copy()), then assign"
+            )
+        if not y._value.flags.writeable:
+            raise TapeadValueError(f"assignment destination is read-only, at {describe(place)}")
+        levels = value.storage.levels if type(value) is Tensor else 0
+        expanded = expand_index(index, self)
+        if expanded.advanced:
+            self._scatter(y, expanded, value, place)
+        else:
+            try:
+                part = y._value[(*expanded.basic, ...)]
+            except IndexError as error:
+                raise self._explained(error, "indexing", [y._value], place) from error
+            target = self._viewed(y, y._value, part)
+            if type(value) is Tensor and value.storage is y.storage:
+                a, b = self.buffers[value.buffer], self.buffers[target.buffer]
+                if (a.offset, a.shape, a.strides) == (b.offset, b.shape, b.strides):
+                    return
+                if overlaps(a, b):
+                    value = self.elementwise(COPY, (value,))
+            self._keep_scalars(y.storage, self.buffers[target.buffer])
+            operand = self._operand(value)
+            saved = self._made(np.array(part) if part.ndim else part[()], y.storage.number, 0)
+            try:
+                part[...] = value._value if type(value) is Tensor else value
+            except (ValueError, TypeError) as error:
+                raise self._explained(error, "assignment", [y._value, value], place) from error
+            self.append(OPS["assign"], (operand,), (target.buffer, saved.buffer), None, place)
+        y.storage.written = True
+        if y.dtype.kind == "f":
+            y.storage.levels |= levels
+
+    def _same_place(self, y: Tensor, index: Any, value: Tensor) -> bool:
+        if expand_index(index, self).advanced:
+            return False
+        target = self.get(y, index)
+        a, b = self.buffers[value.buffer], self.buffers[target.buffer]
+        return (a.offset, a.shape, a.strides) == (b.offset, b.shape, b.strides)
+
+    def _scatter(self, y: Tensor, index: Any, value: Any, place: Place) -> None:
+        front, indices, axes, shape, moved = mask_axes(self, y, index)
+        rest = tuple(dim for axis, dim in enumerate(front.shape) if axis not in axes)
+        whole = (*rest[:moved], *shape, *rest[moved:]) if moved else (*shape, *rest)
+        try:
+            spread = FUNCTIONS[np.broadcast_to](value, whole)
+        except ValueError as error:
+            raise self._explained(error, "assignment", [y._value, value], place) from error
+        if moved:
+            spread = FUNCTIONS[np.moveaxis](spread, range(moved, moved + len(shape)), range(len(shape)))
+        rows = self.tensor(FUNCTIONS[np.reshape](spread, (math.prod(shape), *rest)))
+        if rows.dtype != y.dtype:
+            rows = self.cast(rows, y.dtype)
+        rows = self.contiguous(rows)
+        if rows.storage is y.storage:
+            rows = self.elementwise(COPY, (rows,))
+        self._keep_scalars(y.storage, None)
+        operands = (rows, *(self.contiguous(self.tensor(i)) for i in indices))
+        op = OPS["scatter"]
+        try:
+            _, saved = op.numpy(*(o._value for o in operands), into=front._value, axes=axes)
+        except IndexError as error:
+            raise self._explained(error, "assignment", [y._value, value], place) from error
+        kept = self._made(saved, y.storage.number, 0)
+        self.append(op, tuple(o.buffer for o in operands), (front.buffer, kept.buffer), {"axes": axes}, place)
+
+    def _keep_scalars(self, storage: Storage, region: Any) -> None:
+        """Copy the numbers that were taken out of a storage and are about to be overwritten: they keep their values."""
+        kept = []
+        for reference in storage.scalars:
+            scalar = reference()
+            if scalar is None:
+                continue
+            if region is not None and not overlaps(self.buffers[scalar.buffer], region):
+                kept.append(reference)
+                continue
+            copied = self._made(scalar._value, storage.number, storage.levels)
+            self.append(COPY, (scalar.buffer,), (copied.buffer,), None, user_place())
+            scalar.buffer, scalar.storage = copied.buffer, copied.storage
+        storage.scalars = kept
+
+    def update(self, y: Tensor, op: Any, other: Any) -> Any:
+        """Do y op= other: in place for arrays, as NumPy does; numbers are replaced."""
+        result = self.operator(op, (y, other))
+        if result is NotImplemented or not isinstance(y._value, np.ndarray):
+            return result
+        if result.shape != y.shape:
+            raise self._explained(
+                ValueError(f"non-broadcastable output operand with shape {y.shape} doesn't match {result.shape}"),
+                op.name,
+                [y._value],
+                user_place(),
+            )
+        if not np.can_cast(result.dtype, y.dtype, "same_kind"):
+            raise TapeadTypeError(
+                f"cannot store {result.dtype} in an array of {y.dtype} in place, at {describe(user_place())}"
+            )
+        self.set(y, ..., result)
+        return y
+
+    # ---- guards ------------------------------------------------------------------------------------------------------
+
+    def decide(self, x: Tensor) -> bool:
+        """Turn a value into a truth value, and guard it: a replay checks that it is still the same."""
+        if x.tape is not self or not self.live:
+            if not x.tape.live and not x.tape.replays:
+                return bool(x._value)
+            self._reject(x)
+        decision = bool(x._value)  # NumPy's own error for more than one element
+        if x.dtype.kind != "b":
+            x = self.elementwise(OPS["not_equal"], (x, 0))
+        self._guard(x, decision)
+        return decision
+
+    def _guard(self, x: Tensor, value: Any) -> None:
+        expected = bits(value)
+        self.append(OPS["guard"], (x.buffer,), (), {"expected": expected, "place": len(self.guards)}, user_place())
+        self.guards.append(expected)
+
+    def places(self, mask: Tensor) -> tuple[Tensor, ...]:
+        """Give the indices where a mask holds; their number is guarded."""
+        mask = self.contiguous(mask if mask.dtype.kind == "b" else self.elementwise(OPS["not_equal"], (mask, 0)))
+        if mask.storage.kind is CONSTANT:
+            return tuple(self._constant_tensor(i) for i in np.nonzero(mask._value))
+        count = int(np.count_nonzero(mask._value))
+        result = self.structural("nonzero", mask, expected=count, place=len(self.guards))
+        self.guards.append(count)
+        return result  # type: ignore[no-any-return]
+
+    def leave(self, x: Tensor, how: str) -> Any:
+        """Let a value leave the tape: guarded if it is one number, else the function is traced at every call."""
+        if not self.live:
+            if self.replays:
+                self._reject(x)
+            return x._value
+        if not self.replays:
+            return x._value
+        place = user_place()
+        if x.storage.levels:
+            raise EscapedError(
+                f"{how} of a traced value at {describe(place)}: a derivative could flow through it, and would be lost. "
+                "Use NumPy functions on it (np.exp, not math.exp); fill arrays made by tapead.numpy.zeros, not "
+                "numpy.zeros; or wrap it in tapead.stop_gradient(...) where the number is meant without its derivative"
+            )
+        if x.size == 1:
+            number = x if self.storages[self.buffers[x.buffer].storage].kind is not CONSTANT else None
+            if number is not None:
+                self._guard(number, np.asarray(x._value).reshape(-1)[0])
+        else:
+            self.volatile.append((how, place))
+        return np.asarray(x._value).reshape(-1)[0] if x.size == 1 else x._value
+
+    def _outside(self, value: Any, operands: Sequence[Any], what: str, place: Place) -> Any:
+        """Take a result that the tape cannot compute as a constant of this trace: right, but traced at every call."""
+        active = [o for o in operands if type(o) is Tensor and o.storage.levels]
+        if active:
+            kinds = ", ".join(str(t.dtype) for t in active)
+            found = getattr(value, "dtype", type(value).__name__)
+            raise TapeadNotImplementedError(
+                f"{what} of {kinds} gives {found} at {describe(place)}: a derivative cannot be carried through that dtype. "
+                "Use float64 or float32"
+            )
+        if self.replays:
+            self.volatile.append((what, place))
+        return value
+
+    # ---- NumPy's protocols -------------------------------------------------------------------------------------------
+
+    def ufunc(self, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Record what NumPy hands over for a ufunc."""
+        out = options.pop("out", None)
+        if out is not None and type(out[0]) is not Tensor and method == "__call__" and not options:
+            return self._take_over(ufunc, inputs, out[0])
+        name = ufunc.__name__
+        if method != "__call__":
+            function = UFUNC_METHODS.get((name, method))
+            if function is not None:
+                extra = {} if out is None else {"out": out[0]}
+                return FUNCTIONS[function](*inputs, **options, **extra)
+            return self.foreign(getattr(ufunc, method), inputs, options)
+        result = self._call(ufunc, name, inputs, options)
+        if out is not None and result is not NotImplemented:
+            out[0][...] = result
+            return out[0]
+        return result
+
+    def _call(self, ufunc: np.ufunc, name: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        dtype = options.pop("dtype", None)
+        options = {k: v for k, v in options.items() if not (k == "where" and v is True)}
+        if name in FUNCTIONS_BY_UFUNC:
+            return FUNCTIONS_BY_UFUNC[name](*inputs, **options)
+        if name in _LOGIC and all(np.result_type(_value_of(self.lift(i))) == bool for i in inputs):
+            name = _LOGIC[name]
+        op = _UFUNCS.get(name)
+        if op is None or options:
+            if options:
+                raise TapeadNotImplementedError(f"np.{name} with {', '.join(options)} has no rule, at {describe(user_place())}")
+            return self.foreign(ufunc, inputs, options)
+        if name in ("fabs", "float_power"):
+            inputs = tuple(self._as_float(i) for i in inputs)
+        result = self.elementwise(op, inputs)
+        return result if dtype is None else self.cast(self.tensor(result), np.dtype(dtype), False)
+
+    def _as_float(self, value: Any) -> Any:
+        value = self.lift(value)
+        if np.result_type(_value_of(value)).kind in "iub":
+            return self.cast(value, np.dtype(float)) if type(value) is Tensor else np.asarray(value, float)
+        return value
+
+    def _take_over(self, ufunc: np.ufunc, inputs: tuple[Any, ...], out: Any) -> Any:
+        """Do `array += traced`: the result is a new traced array; the old one must not be used any more."""
+        place = user_place()
+        if not any(i is out for i in inputs) or ufunc.nin != 2:
+            raise TapeadTypeError(
+                f"np.{ufunc.__name__}(..., out=array) at {describe(place)}: a traced result cannot be written into a plain "
+                "array. Leave out= away and use the result"
+            )
+        result = self._call(ufunc, ufunc.__name__, inputs, {})
+        if result.shape != out.shape:
+            raise TapeadValueError(f"in-place {ufunc.__name__} of shapes {out.shape} and {result.shape} at {describe(place)}")
+        if not np.can_cast(result.dtype, out.dtype, "same_kind"):
+            raise TapeadTypeError(f"cannot store {result.dtype} in an array of {out.dtype} in place, at {describe(place)}")
+        if result.dtype != out.dtype:
+            result = self.cast(result, out.dtype)
+        if out.flags.writeable and id(out) not in self._stale:
+            self._stale[id(out)] = (out, out.copy(), place)
+            self._constants.pop(id(out), None)
+            out[...] = np.nan  # what still reads the old array must not get a number that looks right
+        return result
+
+    def foreign(self, function: Any, arguments: Any, options: Any) -> Any:
+        """Call a function that has no rule: only where no derivative could flow, and then at every call."""
+        place = user_place()
+        name = getattr(function, "__name__", str(function))
+        if find_active((*arguments, *options.values())):
+            close = difflib.get_close_matches(name, sorted({f.__name__ for f in FUNCTIONS} | set(OPS)), n=3, cutoff=0.5)
+            nearest = f" Nearest: {', '.join(close)}." if close else ""
+            raise TapeadNotImplementedError(
+                f"{name} has no rule (called at {describe(place)}), so no derivative can flow through it.{nearest} "
+                "Write it in functions that have one, or use stop_gradient on its arguments"
+            )
+        if self.replays:
+            self.volatile.append((name, place))
+        return function(*_plain(arguments), **_plain(options))
+
+    # ---- errors ------------------------------------------------------------------------------------------------------
+
+    def _reject_dead(self) -> None:
+        raise TapeadTypeError(
+            "a traced value was used after its trace had ended (kept in a global, a cache or an attribute?). "
+            "Return it from the function instead (has_aux=True)"
+        )
+
+    def _explained(self, error: Exception, what: str, values: Sequence[Any], place: Place) -> Exception:
+        """Add operands' shapes and the user's line to an error of NumPy's."""
+        shapes = " and ".join(str(np.shape(v)) for v in values)
+        message = f"{what}: {error} (shapes {shapes}), at {describe(place)}"
+        if isinstance(error, np.linalg.LinAlgError):
+            from .errors import TapeadLinAlgError
+
+            return TapeadLinAlgError(message)
+        if isinstance(error, IndexError):
+            return TapeadIndexError(message)
+        return TapeadTypeError(message) if isinstance(error, TypeError) else TapeadValueError(message)
+
+
+#: ufuncs that are functions, not rows: matmul and the like; filled by dispatch
+FUNCTIONS_BY_UFUNC: dict[str, Callable[..., Any]] = {}
+
+_NEVER_WRAPS = {"copy", "maximum", "minimum", "fmax", "fmin", "where", "clip", "floor_divide", "remainder", "sign"}
+
+
+def _scalar_buffer(storage: int, dtype: np.dtype[Any], offset: int = 0) -> Any:
+    from .tape import Buffer
+
+    return Buffer(storage, dtype, (), (), offset)
+
+
+def _address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _value_of(value: Any) -> Any:
+    return value._value if type(value) is Tensor else value
+
+
+def find_active(values: Any) -> bool:
+    """Whether a derivative could flow through one of the values."""
+    if type(values) is Tensor:
+        return values.storage.levels != 0
+    if isinstance(values, list | tuple):
+        return any(map(find_active, values))
+    if isinstance(values, dict):
+        return any(map(find_active, values.values()))
+    return isinstance(values, np.ndarray) and values.dtype == object and any(map(find_active, values.ravel()))
+
+
+def _plain(values: Any) -> Any:
+    """Replace tensors by their values."""
+    if type(values) is Tensor:
+        return values._value
+    if isinstance(values, list | tuple):
+        return type(values)(_plain(v) for v in values)
+    if isinstance(values, dict):
+        return {k: _plain(v) for k, v in values.items()}
+    return values
+
+
+def stop_gradient(x: Any) -> Any:
+    """Give x as it is, but let no derivative flow through it.
+
+    Tensors give a new tensor; anything else is returned unchanged.
+
+    >>> import numpy as np, tapead
+    >>> float(tapead.grad(lambda x: x * tapead.stop_gradient(x))(3.0))
+    3.0
+    """
+    import optree
+
+    def stop(leaf: Any) -> Any:
+        return leaf.tape.elementwise(OPS["stop"], (leaf,), weak=True) if type(leaf) is Tensor else leaf
+
+    return optree.tree_map(stop, x, namespace="tapead")

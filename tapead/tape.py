@@ -1,0 +1,218 @@
+"""The Wengert tape: flat, append-only columns of ints, and the buffers that they name."""
+
+import sys
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .kernels.constants import B1, F4, F8, I8
+from .kernels.table import BY_CODE, OPS, Elementwise, Layout, Op
+
+INPUT, VALUE, CONSTANT = "input", "value", "constant"
+
+#: a place in the user's code: code object and instruction within it
+Place = tuple[CodeType, int]
+
+_OWN = __file__.rpartition("/tape.py")[0].rpartition("\\tape.py")[0] or __file__[: -len("/tape.py")]
+_NUMPY = np.__file__[: -len("/__init__.py")]
+_OPTREE = "optree"
+
+
+def user_place() -> Place:
+    """Give the innermost place of the call stack that is not tapead's or NumPy's own."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((_OWN, _NUMPY)):
+            return frame.f_code, frame.f_lasti
+        frame = frame.f_back
+    frame = sys._getframe(1)
+    return frame.f_code, frame.f_lasti
+
+
+def line_number(place: Place) -> int:
+    """Give the line of a place."""
+    code, instruction = place
+    lines: Iterator[tuple[int, int, int | None]] = code.co_lines()
+    return next((line for start, end, line in lines if line and start <= instruction < end), code.co_firstlineno)
+
+
+def describe(place: Place) -> str:
+    """Say where a place is: file, line, function."""
+    return f"{place[0].co_filename}:{line_number(place)}, in {place[0].co_name}"
+
+
+def number_class(dtype: np.dtype[Any]) -> int | None:
+    """Give the number class that buffers of a dtype are stored in; None if there is none."""
+    if dtype.kind == "f":
+        return F8 if dtype.itemsize == 8 else F4 if dtype.itemsize == 4 else None
+    if dtype.kind == "b":
+        return B1
+    if dtype.kind == "i" or (dtype.kind == "u" and dtype.itemsize < 8):
+        return I8
+    return None
+
+
+STORED: tuple[np.dtype[Any], ...] = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("?"))
+
+
+class Storage:
+    """Memory that buffers are views of: an input, a constant, or what an instruction computes.
+
+    levels has a bit for each gradient being traced for which a derivative flows into the storage. scalars are the
+    numbers that were taken out by index and must survive an assignment.
+    """
+
+    __slots__ = ("data", "kind", "levels", "number", "scalars", "size", "written")
+
+    def __init__(self, kind: str, number: int, size: int, levels: int = 0, data: Any = None) -> None:
+        self.kind, self.number, self.size, self.levels, self.data = kind, number, size, levels, data
+        self.scalars: list[Any] = []
+        self.written = False
+
+
+class Buffer:
+    """A typed n-d value on the tape: a storage, and where in it; strides and offset count elements."""
+
+    __slots__ = ("dtype", "offset", "shape", "storage", "strides")
+
+    def __init__(
+        self, storage: int, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
+    ) -> None:
+        self.storage, self.dtype, self.shape, self.strides, self.offset = storage, dtype, shape, strides, offset
+
+
+def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the strides, in elements, of a row-major array."""
+    strides, step = [], 1
+    for dim in reversed(shape):
+        strides.append(step)
+        step *= dim
+    return tuple(reversed(strides))
+
+
+class Wengert:
+    """The columns of a tape: an instruction is an op, operand buffers, result buffers, parameters, a place."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.operand_buffers: list[tuple[int, ...]] = []
+        self.result_buffers: list[tuple[int, ...]] = []
+        self.parameters: list[dict[str, Any] | None] = []
+        self.places: list[Place] = []
+        self.buffers: list[Buffer] = []
+        self.storages: list[Storage] = []
+        self.guards: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    def new_storage(self, storage: Storage) -> int:
+        """Append a storage; give its index."""
+        self.storages.append(storage)
+        return len(self.storages) - 1
+
+    def new_buffer(
+        self, storage: int, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...] | None = None, offset: int = 0
+    ) -> int:
+        """Append a buffer; give its index."""
+        self.buffers.append(Buffer(storage, dtype, shape, row_major(shape) if strides is None else strides, offset))
+        return len(self.buffers) - 1
+
+    def append(
+        self, op: Op, operands: tuple[int, ...], results: tuple[int, ...], parameters: dict[str, Any] | None, place: Place
+    ) -> int:
+        """Append an instruction; give its index."""
+        self.ops.append(op)
+        self.operand_buffers.append(operands)
+        self.result_buffers.append(results)
+        self.parameters.append(parameters)
+        self.places.append(place)
+        return len(self.ops) - 1
+
+    def layout(self, buffer: int) -> Layout:
+        """Give a buffer as kernels see it."""
+        b = self.buffers[buffer]
+        return Layout(buffer, b.shape, b.strides, self.storages[b.storage].number)
+
+    def is_whole(self, buffer: int) -> bool:
+        """Whether a buffer is all of its storage, in row-major order."""
+        b = self.buffers[buffer]
+        return b.offset == 0 and b.strides == row_major(b.shape) and self.storages[b.storage].size == int(np.prod(b.shape))
+
+    @property
+    def opcodes(self) -> npt.NDArray[np.int64]:
+        """The opcode of each instruction, read-only."""
+        return _frozen([op.code for op in self.ops])
+
+    @property
+    def operands(self) -> npt.NDArray[np.int64]:
+        """The operand buffers of each instruction, a row each, padded with -1, read-only."""
+        width = max((len(o) for o in self.operand_buffers), default=0)
+        return _frozen([[*o, *[-1] * (width - len(o))] for o in self.operand_buffers]).reshape(len(self.ops), width)
+
+    @property
+    def outputs(self) -> npt.NDArray[np.int64]:
+        """The buffer that each instruction writes, read-only; -1 where it writes none."""
+        return _frozen([results[0] if results else -1 for results in self.result_buffers])
+
+    def listing(self) -> str:
+        """List the tape: inputs and constants, then an instruction a line, `v3 = tanh v2`, with shapes and views."""
+        lines = []
+        defined: set[int] = set()
+
+        def name(buffer: int) -> str:
+            b = self.buffers[buffer]
+            storage = self.storages[b.storage]
+            if storage.kind == CONSTANT and storage.size == 1:
+                return repr(storage.data.reshape(-1)[0].item())
+            define(buffer)
+            return f"v{buffer}"
+
+        def kind(buffer: int) -> str:
+            b = self.buffers[buffer]
+            return f"{b.dtype.name}[{', '.join(map(str, b.shape))}]" if b.shape else b.dtype.name
+
+        def define(buffer: int) -> None:
+            if buffer in defined:
+                return
+            defined.add(buffer)
+            b = self.buffers[buffer]
+            storage = self.storages[b.storage]
+            base = self.bases.get(b.storage)
+            if base is None or base == buffer:
+                self.bases.setdefault(b.storage, buffer)
+                if storage.kind != VALUE:
+                    lines.append(f"v{buffer} = {storage.kind}  {kind(buffer)}")
+            elif not self.is_whole(buffer) or b.shape != self.buffers[base].shape:
+                place = f"offset {b.offset}, strides ({', '.join(map(str, b.strides))})"
+                lines.append(f"v{buffer} = view of v{base}: {place}  {kind(buffer)}")
+
+        self.bases: dict[int, int] = {}
+        for index, buffer in enumerate(self.buffers):
+            if self.storages[buffer.storage].kind == INPUT and buffer.storage not in self.bases:
+                define(index)
+        for k, op in enumerate(self.ops):
+            operands = [name(b) for b in self.operand_buffers[k]]
+            results = self.result_buffers[k]
+            parameters = self.parameters[k]
+            for b in results:
+                self.bases.setdefault(self.buffers[b].storage, b)
+                define(b)
+            text = f"{', '.join(f'v{b}' for b in results)} = {op.name} {', '.join(operands)}"
+            if parameters:
+                text += "  {" + ", ".join(f"{key}: {value}" for key, value in parameters.items()) + "}"
+            lines.append(text + (f"  {kind(results[0])}" if results else ""))
+        return "\n".join(lines)
+
+
+def _frozen(rows: list[Any]) -> npt.NDArray[np.int64]:
+    array = np.array(rows, np.int64)
+    array.flags.writeable = False
+    return array
+
+
+__all__ = ["BY_CODE", "OPS", "Buffer", "Elementwise", "Storage", "Wengert"]
