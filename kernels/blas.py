@@ -1,7 +1,9 @@
 """BLAS and LAPACK by address: SciPy's own routines, called from jitted code.
 
-Addresses are data (the FUNCTIONS slot of the services table), never constants of a kernel, so kernels can be cached.
-Arguments go by address, as Fortran has it; `Arguments` lie in a stretch of the workspace.
+Addresses are data (the FUNCTIONS slot of the services table), never constants of a kernel, so kernels can be
+cached. Arguments go by address, as Fortran has it: `boxed` puts each on the stack. (On a little-endian
+machine an int64 in memory begins with the int32, and the letter, of the same value.)
+Fortran sees a row-major matrix transposed: what is asked of it is the transpose of what is meant.
 """
 
 import ctypes
@@ -10,14 +12,15 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .constants import ARGUMENTS, F8, FUNCTIONS
-from .pointers import as_b1, as_f4, as_f8, as_i4, as_i8
+from .constants import F8, FUNCTIONS
+from .pointers import as_i4, as_i8
 
 #: routine -> its place in the functions table; the float32 twin follows
-ROUTINES = ("gemm", "trsm", "potrf", "getrf", "getrs")
-GEMM, TRSM, POTRF, GETRF, GETRS = range(0, 2 * len(ROUTINES), 2)
+ROUTINES = ("gemm", "trsm", "trmm", "potrf", "getrf")
+GEMM, TRSM, TRMM, POTRF, GETRF = range(0, 2 * len(ROUTINES), 2)
 
 
 def functions_table() -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -46,7 +49,9 @@ def _call_with(count: int) -> Any:
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             word = ir.IntType(64)
-            function = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [word] * count).as_pointer())
+            function = builder.inttoptr(
+                values[0], ir.FunctionType(ir.VoidType(), [word] * count).as_pointer()
+            )
             builder.call(function, [builder.extract_value(values[1], i) for i in range(count)])
             return context.get_dummy_value()
 
@@ -55,30 +60,30 @@ def _call_with(count: int) -> Any:
     return call
 
 
-_call13, _call11, _call5, _call6, _call9 = (_call_with(n) for n in (13, 11, 5, 6, 9))
-
-# the arguments' stretch: 32 words; letters in words 0-3, integers in 4-11, numbers in 12-15
+_call13, _call11, _call5, _call6 = (_call_with(n) for n in (13, 11, 5, 6))
 
 
-@njit(error_model="numpy")
-def _letter(area, place, letter):  # type: ignore[no-untyped-def]
-    as_b1(area + 8 * place)[0] = letter
-    return area + 8 * place
+@intrinsic
+def address_of(typing_context: Any, pointer: Any) -> Any:
+    """Give the address that a pointer holds."""
+    signature = types.int64(pointer)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ptrtoint(arguments[0], ir.IntType(64))
+
+    return signature, codegen
 
 
-@njit(error_model="numpy")
-def _integer(area, place, value):  # type: ignore[no-untyped-def]
-    as_i4(area + 8 * place)[0] = value
-    return area + 8 * place
+@intrinsic
+def boxed(typing_context: Any, value: Any) -> Any:
+    """Put a number on the stack; give its address, which is good until the calling function returns."""
+    plain = types.unliteral(value)
+    signature = types.int64(plain)
 
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ptrtoint(cgutils.alloca_once_value(builder, arguments[0]), ir.IntType(64))
 
-@njit(error_model="numpy")
-def _number(area, place, value, number):  # type: ignore[no-untyped-def]
-    if number == F8:
-        as_f8(area + 8 * place)[0] = value
-    else:
-        as_f4(area + 8 * place)[0] = value
-    return area + 8 * place
+    return signature, codegen
 
 
 @njit(error_model="numpy")
@@ -88,99 +93,83 @@ def _routine(services, place, number):  # type: ignore[no-untyped-def]
 
 @njit(error_model="numpy")
 def gemm(services, number, m, n, k, a, a_row, a_column, b, b_row, b_column, beta, c, c_row, alpha):  # type: ignore[no-untyped-def]
-    """c = alpha a b + beta c, for row-major c (m, n; its rows c_row apart); a (m, k) and b (k, n) by their strides.
+    """c = alpha a b + beta c, for row-major c (m, n), rows c_row apart; a (m, k), b (k, n) by their strides.
 
-    Of each operand's strides one must be 1 (or its axis have one element). Fortran sees the transposes: cᵀ = bᵀ aᵀ.
+    Of an operand's strides one must be 1 (or its axis have one element), the other at least the axis' length.
+    Fortran sees the transposes: cᵀ = bᵀ aᵀ.
     """
-    area = services[ARGUMENTS]
     a_plain, b_plain = a_column == 1 or k == 1, b_column == 1 or n == 1
     lda = max(a_row, k, 1) if a_plain else max(a_column, m, 1)
     ldb = max(b_row, n, 1) if b_plain else max(b_column, k, 1)
     _call13(
         _routine(services, GEMM, number),
         (
-            _letter(area, 0, 78 if b_plain else 84),
-            _letter(area, 1, 78 if a_plain else 84),
-            _integer(area, 4, n),
-            _integer(area, 5, m),
-            _integer(area, 6, k),
-            _number(area, 12, alpha, number),
+            boxed(78 if b_plain else 84),
+            boxed(78 if a_plain else 84),
+            boxed(n),
+            boxed(m),
+            boxed(k),
+            boxed(alpha) if number == F8 else boxed(np.float32(alpha)),
             b,
-            _integer(area, 7, ldb),
+            boxed(ldb),
             a,
-            _integer(area, 8, lda),
-            _number(area, 13, beta, number),
+            boxed(lda),
+            boxed(beta) if number == F8 else boxed(np.float32(beta)),
             c,
-            _integer(area, 9, max(c_row, n, 1)),
+            boxed(max(c_row, n, 1)),
         ),
     )
 
 
 @njit(error_model="numpy")
-def trsm(services, number, m, n, a, b, lower, transposed, unit):  # type: ignore[no-untyped-def]
-    """b = op(a)⁻¹ b in place, for row-major a (m, m) and b (m, n); op transposes where asked.
-
-    Fortran sees bᵀ = bᵀ op(aᵀ)⁻¹: the other side, the other triangle.
-    """
-    area = services[ARGUMENTS]
+def _triangular(services, routine, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
+    """Call trsm or trmm for row-major a and b (m, n): Fortran has the other side and the other triangle."""
     _call11(
-        _routine(services, TRSM, number),
+        _routine(services, routine, number),
         (
-            _letter(area, 0, 82),
-            _letter(area, 1, 85 if lower else 76),
-            _letter(area, 2, 84 if transposed else 78),
-            _letter(area, 3, 85 if unit else 78),
-            _integer(area, 4, n),
-            _integer(area, 5, m),
-            _number(area, 12, 1.0, number),
+            boxed(76 if right else 82),
+            boxed(85 if lower else 76),
+            boxed(84 if transposed else 78),
+            boxed(85 if unit else 78),
+            boxed(n),
+            boxed(m),
+            boxed(1.0) if number == F8 else boxed(np.float32(1.0)),
             a,
-            _integer(area, 6, max(m, 1)),
+            boxed(max(n if right else m, 1)),
             b,
-            _integer(area, 7, max(n, 1)),
+            boxed(max(n, 1)),
         ),
     )
+
+
+@njit(error_model="numpy")
+def trsm(services, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
+    """b = op(a)⁻¹ b (or b op(a)⁻¹ where `right`) in place, for row-major b (m, n); op transposes if asked."""
+    _triangular(services, TRSM, number, m, n, a, b, right, lower, transposed, unit)
+
+
+@njit(error_model="numpy")
+def trmm(services, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
+    """b = op(a) b (or b op(a) where `right`) in place, for row-major b (m, n); op transposes where asked."""
+    _triangular(services, TRMM, number, m, n, a, b, right, lower, transposed, unit)
 
 
 @njit(error_model="numpy")
 def potrf(services, number, n, a):  # type: ignore[no-untyped-def]
-    """Cholesky's lower factor of row-major a (n, n), in its lower triangle; 0 where a is positive definite."""
-    area = services[ARGUMENTS]
-    _call5(
-        _routine(services, POTRF, number),
-        (_letter(area, 0, 85), _integer(area, 4, n), a, _integer(area, 5, max(n, 1)), _integer(area, 6, 0)),
-    )
-    return np.int64(as_i4(area + 48)[0])
+    """Cholesky's lower factor of row-major a (n, n), in its lower triangle; 0 if a is positive definite."""
+    info = boxed(0)
+    _call5(_routine(services, POTRF, number), (boxed(85), boxed(n), a, boxed(max(n, 1)), info))
+    return np.int64(as_i4(info)[0])
 
 
 @njit(error_model="numpy")
 def getrf(services, number, n, a, pivots):  # type: ignore[no-untyped-def]
-    """LU factors of aᵀ for row-major a (n, n), in place; pivots are n int32; 0 where a is regular."""
-    area = services[ARGUMENTS]
-    _call6(
-        _routine(services, GETRF, number),
-        (_integer(area, 4, n), _integer(area, 5, n), a, _integer(area, 6, max(n, 1)), pivots, _integer(area, 7, 0)),
-    )
-    return np.int64(as_i4(area + 56)[0])
+    """LU factors of column-major a (n, n), in place; 0 where a is regular.
 
-
-@njit(error_model="numpy")
-def getrs(services, number, n, columns, lu, pivots, b, transposed):  # type: ignore[no-untyped-def]
-    """Solve with the factors of `getrf`: b, whose `columns` vectors of n lie one after another, becomes a⁻¹ b.
-
-    transposed asks for a⁻ᵀ b. (The factors are those of aᵀ, so the letters are the other way round.)
+    pivots are n int64: row i was swapped with row pivots[i], from the first to the last.
     """
-    area = services[ARGUMENTS]
-    _call9(
-        _routine(services, GETRS, number),
-        (
-            _letter(area, 0, 78 if transposed else 84),
-            _integer(area, 4, n),
-            _integer(area, 5, columns),
-            lu,
-            _integer(area, 6, max(n, 1)),
-            pivots,
-            b,
-            _integer(area, 7, max(n, 1)),
-            _integer(area, 8, 0),
-        ),
-    )
+    info = boxed(0)
+    _call6(_routine(services, GETRF, number), (boxed(n), boxed(n), a, boxed(max(n, 1)), pivots, info))
+    for i in range(n - 1, -1, -1):  # LAPACK wrote int32, counted from 1, into the same memory
+        as_i8(pivots)[i] = as_i4(pivots)[i] - 1
+    return np.int64(as_i4(info)[0])

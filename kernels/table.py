@@ -1,10 +1,10 @@
 """The whole op table: importing this enters every op into the registry."""
 
-from . import elementwise, index, layout, products, reduce
+from . import elementwise, index, layout, linalg, products, reduce
 from .op import BY_CODE, OPS, STRUCTURAL, Elementwise, Layout, Op, Structural
 
 #: the modules of structural ops, each compiled as one group
-STRUCTURAL_GROUPS = tuple(module.GROUP for module in (reduce, products, index))
+STRUCTURAL_GROUPS = tuple(module.GROUP for module in (reduce, products, index, linalg))
 
 ROWS = elementwise.ROWS
 
