@@ -2,7 +2,7 @@
 
 An implementation is an ordinary function with NumPy's own parameters, marked `@implements(np.mean)`. It is called
 with tensors, arrays, numbers, and lists of them, at least one of which is or holds a tensor. The modules
-`shaping`, `reductions`, `products` and `linear` hold them.
+`shaping`, `pointwise`, `selection`, `reductions`, `products`, `contraction` and `linear` hold them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
+from .errors import TapeadAxisError, TapeadNotImplementedError, TapeadValueError
 from .record import FUNCTIONS_BY_UFUNC, Recording, current, find_tensor
+from .tape import describe, user_place
 from .tensor import FUNCTIONS, Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,6 +32,27 @@ def implements(*functions: Any) -> Callable[[F], F]:
         return implementation
 
     return mark
+
+
+def refuse(name: str, **options: Any) -> None:
+    """Raise for options of a NumPy function that have no rule, if they are set."""
+    for option, value in options.items():
+        if value is not None and value is not np._NoValue and not (option == "where" and value is True):
+            raise TapeadNotImplementedError(f"np.{name} with {option}= has no rule, at {describe(user_place())}")
+
+
+def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
+    """Give the axes that a NumPy axis argument names, counted from 0; all of them for None."""
+    if axis is None:
+        return tuple(range(ndim))
+    if ndim == 0 and axis in (0, -1):  # NumPy reduces numbers along these, too
+        return ()
+    try:
+        return normalize_axis_tuple(axis, ndim)
+    except np.exceptions.AxisError as error:
+        raise TapeadAxisError(f"{error}, at {describe(user_place())}") from error
+    except ValueError as error:
+        raise TapeadValueError(f"{error}, at {describe(user_place())}") from error
 
 
 def recording_of(*values: Any) -> Recording:

@@ -19,6 +19,14 @@ class TapeadIndexError(TapeadError, IndexError):
     """An index out of range."""
 
 
+class TapeadAxisError(TapeadError, np.exceptions.AxisError):
+    """An axis that the array does not have."""
+
+
+class TapeadAttributeError(TapeadError, AttributeError):
+    """A name that a namespace does not have."""
+
+
 class TapeadNotImplementedError(TapeadError, NotImplementedError):
     """A function without a rule."""
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .errors import (
     EscapedError,
+    TapeadAxisError,
     TapeadIndexError,
     TapeadNotImplementedError,
     TapeadTypeError,
@@ -683,7 +684,7 @@ class Recording(Wengert):
             function = UFUNC_METHODS.get((name, method))
             if function is not None:
                 extra = {} if out is None else {"out": out[0]}
-                return FUNCTIONS[function](*inputs, **options, **extra)
+                return function(*inputs, **options, **extra)
             return self.foreign(getattr(ufunc, method), inputs, options)
         result = self._call(ufunc, name, inputs, options)
         if out is not None and result is not NotImplemented:
@@ -766,6 +767,8 @@ class Recording(Wengert):
             from .errors import TapeadLinAlgError
 
             return TapeadLinAlgError(message)
+        if isinstance(error, np.exceptions.AxisError):
+            return TapeadAxisError(message)
         if isinstance(error, IndexError):
             return TapeadIndexError(message)
         return TapeadTypeError(message) if isinstance(error, TypeError) else TapeadValueError(message)

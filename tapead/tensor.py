@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: NumPy function -> how it is written in ops; filled by the modules that implement functions
 FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 
-#: (ufunc name, method) -> the NumPy function that does the same: np.add.reduce is np.sum
+#: (ufunc name, method) -> what it does with tensors: add.reduce sums; filled likewise
 UFUNC_METHODS: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
