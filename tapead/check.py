@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import optree
 from numpy.typing import NDArray
 
 from .api import grad
 from .errors import TapeadCheckError, TapeadTypeError, TapeadValueError
+from .tree import flatten, unflatten
 
 Array = NDArray[np.floating[Any]]
 
@@ -68,7 +68,7 @@ def numerical_grad(
     if method not in ("forward", "central"):
         raise TapeadValueError(f'method must be "forward" or "central", not {method!r}')
     _check_step(eps)
-    leaves, tree = optree.tree_flatten(x)
+    leaves, tree = flatten(x)
     xs = [_real(leaf) for leaf in leaves]
     for leaf, array in zip(leaves, xs, strict=True):
         if array is None:
@@ -78,7 +78,7 @@ def numerical_grad(
     def value(k: int, i: int, component: Any) -> float:
         moved = [array.copy() for array in arrays]
         moved[k].flat[i] = component
-        return _number(f(optree.tree_unflatten(tree, [array[()] for array in moved])))[0]
+        return _number(f(unflatten(tree, [array[()] for array in moved])))[0]
 
     central = method == "central"
     here = 0.0 if central else _number(f(x))[0]
@@ -92,7 +92,7 @@ def numerical_grad(
             below = value(k, i, down) if central else here
             slope.flat[i] = (value(k, i, up) - below) / (float(up) - float(down))
         gradient.append(slope[()])
-    return optree.tree_unflatten(tree, gradient)
+    return unflatten(tree, gradient)
 
 
 def check_grads(
@@ -137,9 +137,8 @@ def check_grads(
             raise TapeadValueError(f"{name} must be an integer of at least 1, not {setting!r}")
     _check_step(eps)
     varied = _selected(argnums, len(args))
-    arguments: Any = args
-    leaves, tree = optree.tree_flatten(arguments)
-    owners = [n for n, arg in enumerate(args) for _ in optree.tree_leaves(arg)]
+    leaves, tree = flatten(args)
+    owners = [n for n, arg in enumerate(args) for _ in flatten(arg)[0]]
     floats = {k: x for k, leaf in enumerate(leaves) if owners[k] in varied and (x := _real(leaf)) is not None}
     where = [k for k, x in floats.items() if x.size]
     points = [floats[k] for k in where]
@@ -150,7 +149,7 @@ def check_grads(
         filled = list(rest)
         for k, part in zip(where, parts, strict=True):
             filled[k] = part
-        return optree.tree_unflatten(tree, filled)
+        return unflatten(tree, filled)
 
     def of_floats(parts: Sequence[Any]) -> Any:
         return f(*arranged(parts, leaves))
