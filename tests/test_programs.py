@@ -1,7 +1,7 @@
 """Whole functions drawn at random: their gradients, replays and second derivatives against the complex step.
 
-A program is Python source, so that a failing one reads like a user's function. It runs twice: on traced values
-with NumPy, and on complex numbers with `complex_numpy`, where f(x + i h u) = f(x) + i h <∇f(x), u> to rounding.
+A program is Python source, so that a failing one reads like a user's function. It runs twice: on traced
+values with NumPy, and on complex numbers with `complex_numpy`, where f(x + i h u) = f(x) + i h <∇f(x), u>.
 """
 
 import types
