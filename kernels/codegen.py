@@ -204,7 +204,7 @@ def entry(group: str) -> str:
 
 SWEEPS = '''"""The sweeps, compiled: `sweep`, and `sweep_released`, which lets go of the interpreter lock meanwhile."""
 
-from numba import njit
+from numba import njit, types
 
 from .pointers import data_address
 from .sweeps import sweep as sweeps
@@ -220,7 +220,10 @@ def sweep_released(table, gradient):
     return sweeps(table, gradient)
 
 
-@njit(["int64(float64[::1])", "int64(float32[::1])", "int64(int64[::1])", "int64(boolean[::1])"], cache=True)
+_ARRAYS = [types.Array(t, 1, "C", readonly=True) for t in (types.float64, types.float32, types.int64, types.boolean)]
+
+
+@njit([types.int64(array) for array in _ARRAYS], cache=True)
 def address(array):
     return data_address(array)
 '''

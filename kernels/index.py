@@ -393,6 +393,12 @@ def bits(value: Any) -> int:
     return int(np.float64(value).view(np.int64)) if kind == "f" else int(value)
 
 
+def unbits(word: int, dtype: Any) -> Any:
+    """Give the number that 64 bits of a guard stand for."""
+    kind = np.dtype(dtype)
+    return kind.type(np.int64(word).view(np.float64)) if kind.kind == "f" else kind.type(word)
+
+
 def guard_words(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
     """Give the number, what is expected of it, and the guard's place."""
     return [operands[0].buffer, parameters["expected"], parameters["place"]]

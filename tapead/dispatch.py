@@ -2,7 +2,7 @@
 
 An implementation is an ordinary function with NumPy's own parameters, marked `@implements(np.mean)`. It is called
 with tensors, arrays, numbers, and lists of them, at least one of which is or holds a tensor. The modules
-`shaping`, `pointwise`, `selection`, `reductions`, `products`, `contraction` and `linear` hold them.
+`shaping`, `joining`, `pointwise`, `selection`, `reductions`, `products`, `contraction` and `linear` hold them.
 """
 
 from __future__ import annotations
@@ -34,11 +34,16 @@ def implements(*functions: Any) -> Callable[[F], F]:
     return mark
 
 
+def here() -> str:
+    """Say where in the user's code the present call was made."""
+    return describe(user_place())
+
+
 def refuse(name: str, **options: Any) -> None:
     """Raise for options of a NumPy function that have no rule, if they are set."""
     for option, value in options.items():
         if value is not None and value is not np._NoValue and not (option == "where" and value is True):
-            raise TapeadNotImplementedError(f"np.{name} with {option}= has no rule, at {describe(user_place())}")
+            raise TapeadNotImplementedError(f"np.{name} with {option}= has no rule, at {here()}")
 
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -50,9 +55,9 @@ def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     try:
         return normalize_axis_tuple(axis, ndim)
     except np.exceptions.AxisError as error:
-        raise TapeadAxisError(f"{error}, at {describe(user_place())}") from error
+        raise TapeadAxisError(f"{error}, at {here()}") from error
     except ValueError as error:
-        raise TapeadValueError(f"{error}, at {describe(user_place())}") from error
+        raise TapeadValueError(f"{error}, at {here()}") from error
 
 
 def recording_of(*values: Any) -> Recording:

@@ -20,7 +20,7 @@ from .errors import (
     TapeadValueError,
 )
 from .kernels.constants import B1, F4, F8, I8
-from .kernels.index import bits
+from .kernels.index import bits, unbits
 from .kernels.table import OPS, Elementwise, Structural
 from .shape import blas_ready, expand_index, mask_axes, overlaps
 from .tape import CONSTANT, INPUT, STORED, VALUE, Place, Storage, Wengert, describe, number_class, row_major, user_place
@@ -64,6 +64,10 @@ def find_tensor(values: Any) -> Tensor | None:
     return None
 
 
+class ForeignTape(TapeadTypeError):
+    """A value of an outer trace was met while an inner function was traced on a tape of its own."""
+
+
 class Recording(Wengert):
     """A tape while it is recorded: evaluates each operation with NumPy and appends the instruction.
 
@@ -75,6 +79,10 @@ class Recording(Wengert):
         self.replays = replays
         self.live = True
         self.volatile: list[tuple[str, Place]] = []
+        self.forced: list[int] = []
+        self._levels = 1
+        self._open_levels = 0
+        self._values: dict[int, Any] | None = None
         self._numbers: dict[Any, int] = {}
         self._constants: dict[int, tuple[Any, Any, int]] = {}
         self._stale: dict[int, tuple[Any, Any, Place]] = {}
@@ -163,11 +171,77 @@ class Recording(Wengert):
         if isinstance(value, np.ndarray):
             storage = Storage(VALUE, number, value.size, levels)
             buffer = self.new_buffer(self.new_storage(storage), value.dtype, value.shape)
+            if self._values is not None:
+                storage.data, self._values[buffer] = value, value
             return Tensor(self, buffer, value, storage)
         storage = Storage(VALUE, number, 1, levels)
         self.storages.append(storage)
         self.buffers.append(_scalar_buffer(len(self.storages) - 1, np.dtype(float) if weak else value.dtype))
+        if self._values is not None:
+            self._values[len(self.buffers) - 1] = value
         return Tensor(self, len(self.buffers) - 1, value, storage, weak)
+
+    # ---- derivatives within the trace ---------------------------------------------------------------------------------
+
+    def open_level(self) -> int:
+        """Begin a derivative within the trace: give its bit, and keep values from now on, which its rules will need."""
+        self._levels <<= 1
+        self._open_levels += 1
+        if self._values is None:
+            self._values = {}
+        return self._levels
+
+    def close_level(self, level: int) -> None:
+        """End a derivative within the trace: nothing flows to its variables any more."""
+        for storage in self.storages:
+            storage.levels &= ~level
+        self._open_levels -= 1
+        if not self._open_levels:
+            self._values = None
+
+    def keep(self, x: Tensor) -> Tensor:
+        """Keep a tensor's value for the rules of derivatives within the trace."""
+        if self._values is not None:
+            self._values[x.buffer] = x._value
+        return x
+
+    def _keep_operands(self, operands: Sequence[Any]) -> None:
+        for operand in operands:
+            if type(operand) is Tensor:
+                self.keep(operand)
+
+    def tensor_of(self, buffer: int) -> Tensor:
+        """Give a tensor of a buffer whose value was kept."""
+        b = self.buffers[buffer]
+        storage = self.storages[b.storage]
+        if self._values is not None and buffer in self._values:
+            return Tensor(self, buffer, self._values[buffer], storage)
+        if storage.kind is CONSTANT:
+            flat = storage.data.reshape(-1)
+            strides = [s * flat.itemsize for s in b.strides]
+            value = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, strides).astype(b.dtype)
+            return Tensor(self, buffer, value if b.shape else value[()], storage)
+        raise TapeadNotImplementedError("a gradient within a traced function needs a value from before it, which was not kept")
+
+    def memory(self, s: int) -> Tensor:
+        """Give a storage that is written to as one flat tensor."""
+        storage = self.storages[s]
+        if storage.data is None:
+            raise TapeadNotImplementedError(
+                "an array that was made outside a function is assigned to within it, while a gradient of it is taken within "
+                "a traced function: make the array inside"
+            )
+        flat = storage.data.reshape(-1)
+        dtype = flat.dtype
+        return Tensor(self, self.new_buffer(s, dtype, flat.shape), flat, storage)
+
+    def overwrite(self, target: Tensor, value: Tensor) -> None:
+        """Write into a tensor in place."""
+        self._assign(target, value, user_place())
+
+    def scatter_into(self, front: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], rows: Tensor) -> None:
+        """Write rows in place where integer arrays say."""
+        self._scatter_rows(front, rows, tuple(self.contiguous(i) for i in indices), axes, user_place())
 
     # ---- operands ----------------------------------------------------------------------------------------------------
 
@@ -197,6 +271,8 @@ class Recording(Wengert):
                 "a traced value was used after its trace had ended (kept in a global, a cache or an attribute?). "
                 "Return it from the function instead (has_aux=True), or keep its number with stop_gradient"
             )
+        if value.tape in live_recordings():
+            raise ForeignTape("a value of an outer trace was used while an inner function was traced")
         raise TapeadTypeError("a traced value was used on another tape, or by another thread, than the one it belongs to")
 
     def _lift_objects(self, array: Any) -> Any:
@@ -312,6 +388,8 @@ class Recording(Wengert):
         number = computed if kind == "f" else B1 if kind == "b" else I8
         result = self._made(value, number, levels, weak)
         buffers = tuple([o.buffer if type(o) is Tensor else self.constant(o) for o in operands])
+        if self._values is not None:
+            self._keep_operands(operands)
         self.ops.append(op)
         self.operand_buffers.append(buffers)
         self.result_buffers.append((result.buffer,))
@@ -357,6 +435,7 @@ class Recording(Wengert):
         operand = self._operand(value)
         levels = value.storage.levels if type(value) is Tensor else 0
         if type(value) is Tensor:
+            self._keep_operands((value,))
             value = value._value
         target._value[...] = value
         if target.dtype.kind == "f":
@@ -399,6 +478,7 @@ class Recording(Wengert):
             part = np.ascontiguousarray(part) if np.ndim(part) else part[()]
             results.append(self._made(part, number, levels if part.dtype.kind == "f" else 0))
         buffers = tuple(t.buffer for t in tensors)
+        self._keep_operands(tensors)
         self.append(op, buffers, tuple(r.buffer for r in results), parameters or None, place)
         return tuple(results) if isinstance(value, tuple) else results[0] if results else None
 
@@ -527,17 +607,25 @@ class Recording(Wengert):
                     return
                 if overlaps(a, b):
                     value = self.elementwise(COPY, (value,))
-            self._keep_scalars(y.storage, self.buffers[target.buffer])
-            operand = self._operand(value)
-            saved = self._made(np.array(part) if part.ndim else part[()], y.storage.number, 0)
-            try:
-                part[...] = value._value if type(value) is Tensor else value
-            except (ValueError, TypeError) as error:
-                raise self._explained(error, "assignment", [y._value, value], place) from error
-            self.append(OPS["assign"], (operand,), (target.buffer, saved.buffer), None, place)
+            self._assign(target, value, place)
         y.storage.written = True
         if y.dtype.kind == "f":
             y.storage.levels |= levels
+
+    def _assign(self, target: Tensor, value: Any, place: Place) -> None:
+        """Write a value into a view, and record it; what was there is kept for the way back."""
+        part = target._value
+        self._keep_scalars(target.storage, self.buffers[target.buffer])
+        operand = self._operand(value)
+        saved = self._made(np.array(part) if part.ndim else part[()], target.storage.number, 0)
+        if type(value) is Tensor:
+            self._keep_operands((value,))
+            value = value._value
+        try:
+            part[...] = value
+        except (ValueError, TypeError) as error:
+            raise self._explained(error, "assignment", [part, value], place) from error
+        self.append(OPS["assign"], (operand,), (target.buffer, saved.buffer), None, place)
 
     def _same_place(self, y: Tensor, index: Any, value: Tensor) -> bool:
         if expand_index(index, self).advanced:
@@ -562,14 +650,20 @@ class Recording(Wengert):
         rows = self.contiguous(rows)
         if rows.storage is y.storage:
             rows = self.elementwise(COPY, (rows,))
-        self._keep_scalars(y.storage, None)
-        operands = (rows, *(self.contiguous(self.tensor(i)) for i in indices))
+        self._scatter_rows(front, rows, tuple(self.contiguous(self.tensor(i)) for i in indices), axes, place)
+
+    def _scatter_rows(
+        self, front: Tensor, rows: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], place: Place
+    ) -> None:
+        self._keep_scalars(front.storage, None)
+        operands = (rows, *indices)
         op = OPS["scatter"]
         try:
             _, saved = op.numpy(*(o._value for o in operands), into=front._value, axes=axes)
         except IndexError as error:
-            raise self._explained(error, "assignment", [y._value, value], place) from error
-        kept = self._made(saved, y.storage.number, 0)
+            raise self._explained(error, "assignment", [front._value, rows._value], place) from error
+        kept = self._made(saved, front.storage.number, 0)
+        self._keep_operands(operands)
         self.append(op, tuple(o.buffer for o in operands), (front.buffer, kept.buffer), {"axes": axes}, place)
 
     def _keep_scalars(self, storage: Storage, region: Any) -> None:
@@ -615,6 +709,8 @@ class Recording(Wengert):
                 return bool(x._value)
             self._reject(x)
         decision = bool(x._value)  # NumPy's own error for more than one element
+        if len(self.guards) < len(self.forced):
+            decision = bool(self.forced[len(self.guards)])
         if x.dtype.kind != "b":
             x = self.elementwise(OPS["not_equal"], (x, 0))
         self._guard(x, decision)
@@ -651,12 +747,14 @@ class Recording(Wengert):
                 "numpy.zeros; or wrap it in tapead.stop_gradient(...) where the number is meant without its derivative"
             )
         if x.size == 1:
-            number = x if self.storages[self.buffers[x.buffer].storage].kind is not CONSTANT else None
-            if number is not None:
-                self._guard(number, np.asarray(x._value).reshape(-1)[0])
-        else:
-            self.volatile.append((how, place))
-        return np.asarray(x._value).reshape(-1)[0] if x.size == 1 else x._value
+            number = np.asarray(x._value).reshape(-1)[0]
+            if len(self.guards) < len(self.forced):
+                number = unbits(self.forced[len(self.guards)], number.dtype)
+            if x.storage.kind is not CONSTANT:
+                self._guard(x, number)
+            return number
+        self.volatile.append((how, place))
+        return x._value
 
     def _outside(self, value: Any, operands: Sequence[Any], what: str, place: Place) -> Any:
         """Take a result that the tape cannot compute as a constant of this trace: right, but traced at every call."""

@@ -1,0 +1,97 @@
+"""Define by run: a tape that the user opens, and whose gradients are asked for afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .errors import TapeadTypeError, TapeadValueError
+from .program import Program
+from .record import Recording
+from .tape import describe
+from .tensor import Tensor
+
+
+class Tape(Recording):
+    """Record NumPy code as it runs; then sweep the tape back once for the gradients.
+
+    `variable(x)` makes a traced value of an array (float64 or float32) or float; `backward(y)` puts the gradients
+    into the variables' `grad`. `print(tape)` lists the instructions; `opcodes`, `operands` and `outputs` are its
+    columns. Raises TypeError for values that cannot be differentiated, ValueError for a y of more than one element.
+
+    >>> import numpy as np, tapead
+    >>> with tapead.Tape() as tape:
+    ...     x = tape.variable(np.array([1.0, 2.0]))
+    ...     y = np.sum(x * x)
+    >>> tape.backward(y)
+    >>> x.grad.tolist()
+    [2.0, 4.0]
+
+    Source: R. E. Wengert, A simple automatic derivative evaluation program (1964).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(replays=False)
+        self.variables: list[Tensor] = []
+        self._inside: list[Any] = []
+
+    def __enter__(self) -> Tape:
+        if not self.live:
+            raise TapeadTypeError("this tape has been closed: open a new one")
+        super().__enter__()
+        return self
+
+    def variable(self, x: Any) -> Tensor:
+        """Make a traced value to differentiate by."""
+        if not self.live:
+            raise TapeadTypeError("this tape has been closed: make variables within its `with` block")
+        array = x if isinstance(x, float) else np.asarray(x)
+        if np.asarray(array).dtype.kind != "f":
+            raise TapeadTypeError(f"a variable of dtype {np.asarray(array).dtype} cannot be differentiated by: convert it with astype(float)")
+        tensor = self.enter(array, levels=1)
+        self.variables.append(tensor)
+        self._inside.append(tensor._value)
+        return tensor
+
+    def backward(self, y: Tensor, seed: Any = None) -> None:
+        """Sweep back from y once: every variable's `grad` becomes the derivative of y (of sum(seed * y)) by it."""
+        if type(y) is not Tensor or y.tape is not self:
+            raise TapeadTypeError("backward() takes a value of this tape")
+        if seed is None and y.size != 1:
+            raise TapeadValueError(f"y has shape {y.shape}: reduce it to one number (np.sum), or give a seed of that shape")
+        target = y.buffer
+        if seed is not None or y.ndim:
+            target = self._seeded(y, np.ones(y.shape) if seed is None else seed)
+        inputs = [self.buffers[v.buffer].storage for v in self.variables]
+        with np.errstate(all="ignore"):
+            program = Program(self, inputs, [], target, range(len(inputs)))
+        workspace = program.take()
+        bound = [workspace.bind(k, value) for k, value in enumerate(self._inside)]
+        workspace.run(True)
+        del bound
+        for variable, gradient in zip(self.variables, workspace.gradients, strict=True):
+            variable.grad = gradient.reshape(variable.shape).copy() if variable.ndim else gradient[0]
+
+    def _seeded(self, y: Tensor, seed: Any) -> int:
+        seed = np.asarray(seed, y.dtype)
+        if seed.shape != y.shape:
+            raise TapeadValueError(f"the seed has shape {seed.shape}, y has {y.shape}")
+        live, self.live = self.live, True
+        try:
+            with np.errstate(all="ignore"):
+                total = self.sum(self.elementwise_op("multiply", y, seed), tuple(range(y.ndim)))
+                return self.view(total, lambda v: v.reshape(())).buffer
+        finally:
+            self.live = live
+
+    def elementwise_op(self, name: str, *operands: Any) -> Tensor:
+        """Record an elementwise op by name."""
+        return self.structural(name, *operands)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return self.listing()
+
+    def where_recorded(self, instruction: int) -> str:
+        """Say where in the user's code an instruction was recorded."""
+        return describe(self.places[instruction])

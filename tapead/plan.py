@@ -1,0 +1,481 @@
+"""Tape -> program: what is needed, where it lies, and the parameters of every kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .kernels.constants import (
+    ADD,
+    B1,
+    DIRECT,
+    F4,
+    F8,
+    I8,
+    INTERNAL,
+    PACK,
+    READ,
+    SCALAR_GUARD,
+    SCALAR_LOAD,
+    SCALAR_OUT,
+    SCALAR_STORE,
+    SPLAT,
+    TAKE,
+)
+from .kernels.library import structural_kernels
+from .kernels.table import OPS, Elementwise, Layout, Structural
+from .shape import broadcast_strides, collapse
+from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert, row_major
+
+COPY = OPS["copy"].code
+ITEM = (8, 4, 8, 1)
+NAMES = ("f8", "f4", "i8", "b1")
+X, Y, W, Z = range(4)  # the registers of a block of one instruction
+
+#: (group, "forward" or "reverse", place in the pool): a row before addresses are known
+Row = tuple[str, str, int]
+
+
+@dataclass
+class Plan:
+    """A planned tape: rows, the parameter pool, and the place of every storage; what a program is made of."""
+
+    forward: list[Row] = field(default_factory=list)
+    reverse: list[Row] = field(default_factory=list)
+    pool: list[int] = field(default_factory=list)
+    instructions: list[int] = field(default_factory=list)  # the tape's instruction behind each forward row
+    value_places: dict[int, int] = field(default_factory=dict)  # storage -> byte in the arena of values
+    adjoint_places: dict[int, int] = field(default_factory=dict)
+    presets: list[tuple[int, Any]] = field(default_factory=list)  # (byte, array) that never changes in the arena
+    value_bytes: int = 0
+    adjoint_bytes: int = 0
+    slabs: dict[int, int] = field(default_factory=dict)  # number class -> buffer index of its slab
+    slab_bytes: dict[int, int] = field(default_factory=dict)
+    scratch_bytes: int = 0
+    needs_functions: bool = False
+    work: int = 0  # elements touched in a forward sweep
+
+
+def _names(op: Elementwise, active: int) -> set[str]:
+    """Name what the partials of the active operands read."""
+    import ast
+
+    found: set[str] = set()
+    for bit, partial in enumerate(op.partials):
+        if partial is not None and active >> bit & 1:
+            found |= {node.id for node in ast.walk(ast.parse(partial)) if isinstance(node, ast.Name)}
+    return found & set("xywz")
+
+
+_READS: dict[tuple[int, int], set[str]] = {}
+
+
+def _reads(op: Elementwise, active: int) -> set[str]:
+    key = (op.code, active)
+    if key not in _READS:
+        _READS[key] = _names(op, active)
+    return _READS[key]
+
+
+def carries(op: Any, k: int) -> bool:
+    """Whether a derivative flows through an op's k-th operand."""
+    if isinstance(op, Elementwise):
+        return op.partials[k] is not None
+    return isinstance(op, Structural) and k in op.active
+
+
+class Planner:
+    """Makes the plan of a tape, for outputs (buffers), one of which may be differentiated by inputs (storages)."""
+
+    def __init__(self, tape: Wengert, outputs: Sequence[int], target: int | None, wrt: Sequence[int]) -> None:
+        self.tape, self.plan = tape, Plan()
+        self.storage_of = [b.storage for b in tape.buffers]
+        self.needed = self._needed([*outputs, *([] if target is None else [target])])
+        self.adjoints = self._adjoints(target, wrt)
+        self.kept = {self.storage_of[b] for b in outputs} | ({self.storage_of[target]} if target is not None else set())
+
+    # ---- what is needed ------------------------------------------------------------------------------------------------
+
+    def _needed(self, outputs: Sequence[int]) -> list[int]:
+        """Give the instructions that outputs or guards depend on, in order (dead code goes)."""
+        wanted = {self.storage_of[b] for b in outputs}
+        kept = []
+        for k in range(len(self.tape) - 1, -1, -1):
+            results = self.tape.result_buffers[k]
+            op = self.tape.ops[k]
+            if not results or op.name == "nonzero" or any(self.storage_of[b] in wanted for b in results):
+                kept.append(k)
+                wanted.update(self.storage_of[b] for b in self.tape.operand_buffers[k])
+                wanted.update(self.storage_of[b] for b in results)
+        return kept[::-1]
+
+    def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
+        """Give the storages that have an adjoint: reached from what is differentiated by, and reaching the target."""
+        if target is None:
+            return set()
+        tape, of = self.tape, self.storage_of
+        reached = set(wrt)
+        changed = True
+        while changed:  # more than one round only where memory is written to after it was read
+            before = len(reached)
+            for k in self.needed:
+                op, operands = tape.ops[k], tape.operand_buffers[k]
+                if any(carries(op, i) and of[b] in reached for i, b in enumerate(operands)):
+                    reached.update(of[b] for b in tape.result_buffers[k] if tape.buffers[b].dtype.kind == "f")
+            changed = len(reached) != before and any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)
+        leading = {of[target]}
+        changed = True
+        while changed:
+            before = len(leading)
+            for k in reversed(self.needed):
+                if any(of[b] in leading and of[b] in reached for b in tape.result_buffers[k][:1]) or any(
+                    of[b] in leading and of[b] in reached for b in tape.result_buffers[k][1:]
+                ):
+                    op, operands = tape.ops[k], tape.operand_buffers[k]
+                    leading.update(of[b] for i, b in enumerate(operands) if carries(op, i))
+            changed = len(leading) != before and any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)
+        return (reached & leading) | set(wrt)
+
+    # ---- where things lie ----------------------------------------------------------------------------------------------
+
+    def _place_slabs(self, scalars: set[int]) -> None:
+        """Give every number that is computed by scalar runs its place in the slab of its class."""
+        self.slots: dict[tuple[int, int], int] = {}  # (storage, class) -> place in the class's slab
+        self.slab_size = {F8: 0, F4: 0}
+        for s in sorted(scalars):
+            number = self.tape.storages[s].number
+            self.slots[s, number] = self._slot(number)
+
+    def _slot(self, number: int) -> int:
+        self.slab_size[number] += 1
+        return self.slab_size[number] - 1
+
+    def make(self) -> Plan:
+        """Make the plan."""
+        tape, plan = self.tape, self.plan
+        used = {self.storage_of[b] for k in self.needed for b in (*tape.operand_buffers[k], *tape.result_buffers[k])}
+        used |= self.kept | self.adjoints
+        used |= {i for i, s in enumerate(tape.storages) if s.kind == INPUT}
+        self._place_slabs({s for s in used if tape.storages[s].size == 1 and tape.storages[s].kind == VALUE and tape.storages[s].number in (F8, F4)})
+        self.preset_slots: list[tuple[int, int, Any]] = []
+        count = len(tape.buffers)
+        plan.slabs = {F8: count, F4: count + 1}
+        self._outside = self._used_outside_runs()
+        k = 0
+        while k < len(self.needed):
+            run = self._run_length(k)
+            if run:
+                self._scalar_run(self.needed[k : k + run])
+                k += run
+            else:
+                self._instruction(self.needed[k])
+                k += 1
+        self._place_arenas(used)
+        return plan
+
+    def _place_arenas(self, used: set[int]) -> None:
+        tape, plan = self.tape, self.plan
+        start = {F8: 0, F4: 64 + 8 * self.slab_size[F8]}
+        start[F4] -= start[F4] % 64
+        end = start[F4] + 4 * self.slab_size[F4]
+        plan.slab_bytes = start
+        for (s, number), slot in self.slots.items():
+            if tape.storages[s].kind == VALUE and tape.storages[s].number == number:
+                plan.value_places[s] = plan.adjoint_places[s] = start[number] + ITEM[number] * slot
+        for number, slot, value in self.preset_slots:
+            plan.presets.append((start[number] + ITEM[number] * slot, np.asarray(value, STORED[number]).reshape(1)))
+        values = adjoints = end + 64
+        for s in sorted(used):
+            storage = tape.storages[s]
+            size = storage.size * ITEM[storage.number]
+            if s not in plan.value_places:
+                if storage.kind == CONSTANT and storage.size == 1:
+                    values += -values % 8
+                    plan.presets.append((values, storage.data.reshape(1)))
+                elif storage.kind == CONSTANT:
+                    continue
+                else:
+                    values += -values % 64
+                plan.value_places[s] = values
+                values += size
+            if s in self.adjoints and s not in plan.adjoint_places:
+                adjoints += -adjoints % 64
+                plan.adjoint_places[s] = adjoints
+                adjoints += size
+        plan.value_bytes, plan.adjoint_bytes = values + 64, adjoints + -adjoints % 8
+        plan.adjoint_places = {s: place for s, place in plan.adjoint_places.items() if s in self.adjoints}
+
+    # ---- scalar runs ---------------------------------------------------------------------------------------------------
+
+    def _class(self, k: int) -> int:
+        parameters = self.tape.parameters[k]
+        if parameters and "computed" in parameters:
+            return int(parameters["computed"])
+        results = self.tape.result_buffers[k]
+        return self.tape.storages[self.storage_of[results[0]]].number
+
+    def _single(self, buffer: int) -> bool:
+        return math.prod(self.tape.buffers[buffer].shape) == 1
+
+    def _scalar(self, k: int) -> bool:
+        """Whether an instruction is about single numbers only."""
+        tape, op = self.tape, self.tape.ops[k]
+        if op.name == "guard":
+            buffer = tape.operand_buffers[k][0]
+            return tape.buffers[buffer].dtype == bool
+        if not isinstance(op, Elementwise) and op.name != "assign":
+            return False
+        if not all(self._single(b) for b in (*tape.operand_buffers[k], *tape.result_buffers[k])):
+            return False
+        return self._class(k) in (F8, F4)
+
+    def _run_length(self, start: int) -> int:
+        """Count the instructions from `start` on that make one scalar run."""
+        end, number = start, None
+        while end < len(self.needed) and self._scalar(self.needed[end]):
+            k = self.needed[end]
+            if self.tape.ops[k].name != "guard":
+                if number is None:
+                    number = self._class(k)
+                elif number != self._class(k):
+                    break
+            end += 1
+        return end - start if number is not None else 0
+
+    def _used_outside_runs(self) -> set[int]:
+        outside = set(self.kept)
+        for k in self.needed:
+            if not self._scalar(k):
+                outside.update(self.storage_of[b] for b in self.tape.operand_buffers[k])
+        return outside
+
+    def _scalar_run(self, run: list[int]) -> None:
+        tape, of = self.tape, self.storage_of
+        number = next(self._class(k) for k in run if tape.ops[k].name != "guard")
+        code: list[int] = []
+        loaded: dict[int, int] = {}  # buffer -> slot
+        local: dict[int, int] = {}  # storage of a truth value -> slot
+
+        def operand(buffer: int) -> int:
+            s = of[buffer]
+            storage = tape.storages[s]
+            if s in local:
+                return local[s]
+            if storage.kind == CONSTANT and storage.size == 1:
+                if (s, number) not in self.slots:
+                    self.slots[s, number] = self._slot(number)
+                    self.preset_slots.append((number, self.slots[s, number], storage.data.reshape(-1)[0]))
+                return self.slots[s, number]
+            if (s, number) in self.slots:
+                return self.slots[s, number]
+            if buffer not in loaded:
+                loaded[buffer] = self._slot(number)
+                code.extend((SCALAR_LOAD, loaded[buffer], buffer, storage.number, 0, int(s in self.adjoints)))
+            return loaded[buffer]
+
+        def forget(storage: int) -> None:
+            for buffer in [b for b in loaded if of[b] == storage]:
+                del loaded[buffer]
+
+        active_run = False
+        for k in run:
+            op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
+            if op.name == "guard":
+                parameters = tape.parameters[k] or {}
+                code += [SCALAR_GUARD, parameters["place"], operand(operands[0]), parameters["expected"], 0, 0]
+                continue
+            z = of[results[0]]
+            has_adjoint = z in self.adjoints
+            if op.name == "assign":
+                x = operand(operands[0])
+                slot = self._slot(number)
+                code += [SCALAR_STORE, slot, x, results[0], tape.storages[z].number, int(has_adjoint and of[operands[0]] in self.adjoints) or 2 * has_adjoint]
+                forget(z)
+                active_run = True
+                continue
+            slots = [operand(b) for b in operands]
+            active = sum(1 << i for i, b in enumerate(operands) if carries(op, i) and of[b] in self.adjoints) if has_adjoint else 0
+            active_run = active_run or active != 0
+            slots += [slots[0]] * (3 - len(slots))
+            if (z, number) in self.slots and tape.storages[z].kind == VALUE:
+                code += [op.code, self.slots[z, number], *slots, active]
+                continue
+            slot = self._slot(number)
+            code += [op.code, slot, *slots, active]
+            if tape.storages[z].size == 1 and not has_adjoint:
+                local[z] = slot
+                if z not in self._outside:
+                    continue
+            code += [SCALAR_OUT, slot, slot, results[0], tape.storages[z].number, int(has_adjoint)]
+            forget(z)
+        place = self._words([self.plan.slabs[number], len(code) // 6, *code])
+        self._emit(f"scalars_{NAMES[number]}", "forward", place, run[0])
+        self.plan.work += len(run)
+        if active_run:
+            self.plan.reverse.append((f"scalars_{NAMES[number]}", "reverse", place))
+
+    # ---- rows ----------------------------------------------------------------------------------------------------------
+
+    def _words(self, words: list[int]) -> int:
+        place = len(self.plan.pool)
+        self.plan.pool.extend(words)
+        return place
+
+    def _emit(self, group: str, direction: str, place: int, k: int) -> None:
+        self.plan.forward.append((group, direction, place))
+        self.plan.instructions.append(k)
+
+    def _instruction(self, k: int) -> None:
+        op = self.tape.ops[k]
+        if isinstance(op, Elementwise):
+            self._elementwise(k, op)
+        elif op.name == "sum":
+            self._sum(k)
+        elif op.name == "assign":
+            self._assign(k)
+        elif isinstance(op, Structural):
+            self._structural(k, op)
+
+    def _entries(self, shape: Sequence[int], layouts: Sequence[Layout]) -> tuple[list[int], list[list[int]]]:
+        strides = [broadcast_strides(layout.shape, layout.strides, shape) for layout in layouts]
+        return collapse(shape, strides)
+
+    def _entry(self, register: int, layout: Layout, dims: list[int], strides: list[int], computed: int, extra: int, load: bool) -> list[int]:
+        """Write how a block reaches a buffer."""
+        if load and not any(strides):
+            kind = SPLAT
+        elif layout.number == computed and tuple(strides) == row_major(tuple(dims)):
+            kind = DIRECT
+        else:
+            kind = PACK
+        if dims == [1] and layout.number == computed and not load:
+            kind = DIRECT
+        return [register, layout.buffer, kind, layout.number, extra, *strides]
+
+    def _block(self, dims: list[int], counts: Sequence[int], entries: list[list[int]], code: list[list[int]]) -> int:
+        words = [math.prod(dims), len(dims), *counts, *[0] * (4 - len(counts)), *dims]
+        for entry in (*entries, *code):
+            words += entry
+        return self._words(words)
+
+    def _elementwise(self, k: int, op: Elementwise) -> None:
+        tape = self.tape
+        operands = [tape.layout(b) for b in tape.operand_buffers[k]]
+        z = tape.layout(tape.result_buffers[k][0])
+        computed = self._class(k)
+        if z.size == 0:
+            return
+        dims, strides = self._entries(z.shape, [*operands, z])
+        loads = [self._entry(r, o, dims, strides[r], computed, 0, True) for r, o in enumerate(operands)]
+        store = self._entry(Z, z, dims, strides[-1], computed, 0, False)
+        place = self._block(dims, [len(loads), 1, 1], [*loads, store], [[op.code, Z, X, Y, W, 0]])
+        group = f"blocks_{NAMES[I8 if computed == B1 else computed]}"
+        self._emit(group, "forward", place, k)
+        self.plan.work += z.size
+        if self.storage_of[z.buffer] not in self.adjoints:
+            return
+        active = sum(
+            1 << i for i, o in enumerate(operands) if carries(op, i) and self.storage_of[o.buffer] in self.adjoints
+        )
+        if not active:
+            return
+        reads = _reads(op, active)
+        values = [self._entry(r, o, dims, strides[r], computed, 0, True) for r, o in enumerate(operands) if "xyw"[r] in reads]
+        if "z" in reads:
+            values.append(self._entry(Z, z, dims, strides[-1], computed, 0, True))
+        targets = [self._entry(Z, z, dims, strides[-1], computed, READ, True)]
+        targets += [
+            self._entry(r, o, dims, strides[r], computed, ADD, True) for r, o in enumerate(operands) if active >> r & 1
+        ]
+        code = [[op.code, Z, X, Y, W, active]]
+        place = self._block(dims, [len(values), 0, len(targets), 1], [*values, *targets], code)
+        self.plan.reverse.append((group, "reverse", place))
+
+    def _sum(self, k: int) -> None:
+        tape = self.tape
+        x, z = tape.layout(tape.operand_buffers[k][0]), tape.layout(tape.result_buffers[k][0])
+        computed = z.number
+        dims, strides = self._entries(x.shape, [x, z])
+        kind = SPLAT if not any(strides[1]) else ADD
+        store = [Z, z.buffer, kind, z.number, max(z.size, 0), *strides[1]]
+        load = self._entry(X, x, dims, strides[0], computed, 0, True)
+        place = self._block(dims, [1, 1, 1], [load, store], [[COPY, Z, X, X, X, 0]])
+        group = f"blocks_{NAMES[computed]}"
+        self._emit(group, "forward", place, k)
+        self.plan.work += x.size
+        if self.storage_of[z.buffer] in self.adjoints and self.storage_of[x.buffer] in self.adjoints and x.size:
+            targets = [
+                self._entry(Z, z, dims, strides[1], computed, READ, True),
+                self._entry(X, x, dims, strides[0], computed, ADD, True),
+            ]
+            place = self._block(dims, [0, 0, 2, 1], targets, [[COPY, Z, X, X, X, 1]])
+            self.plan.reverse.append((group, "reverse", place))
+
+    def _copy(self, source: Layout, target: Layout) -> tuple[str, int] | None:
+        """Write a block that copies; broadcast as an assignment does."""
+        if target.size == 0:
+            return None
+        computed = I8 if target.number in (I8, B1) and source.number in (I8, B1) else F8 if F8 in (source.number, target.number) else F4
+        if source.number == I8 and target.number == F4:
+            computed = F8
+        dims, strides = self._entries(target.shape, [source, target])
+        load = self._entry(X, source, dims, strides[0], computed, 0, True)
+        store = self._entry(Z, target, dims, strides[1], computed, 0, False)
+        return f"blocks_{NAMES[computed]}", self._block(dims, [1, 1, 1], [load, store], [[COPY, Z, X, X, X, 0]])
+
+    def _assign(self, k: int) -> None:
+        """Save what is overwritten, write; on the way back take the adjoint away, and put the saved values back."""
+        tape = self.tape
+        e = tape.layout(tape.operand_buffers[k][0])
+        y, saved = (tape.layout(b) for b in tape.result_buffers[k])
+        e = _trimmed(e, len(y.shape))
+        forward = [self._copy(y, saved), self._copy(e, y)]
+        if forward[0] is None:
+            return
+        for made in forward:
+            if made is not None:
+                self._emit(made[0], "forward", made[1], k)
+        self.plan.work += 2 * y.size
+        restore = self._copy(saved, y)
+        if restore is not None:
+            self.plan.reverse.append((restore[0], "forward", restore[1]))
+        if self.storage_of[y.buffer] not in self.adjoints:
+            return
+        dims, strides = self._entries(y.shape, [e, y])
+        targets = [self._entry(Z, y, dims, strides[1], y.number, TAKE, True)]
+        active = self.storage_of[e.buffer] in self.adjoints
+        if active:
+            targets.append(self._entry(X, e, dims, strides[0], y.number, ADD, True))
+        place = self._block(dims, [0, 0, len(targets), int(active)], targets, [[COPY, Z, X, X, X, 1]] if active else [])
+        self.plan.reverse.append((f"blocks_{NAMES[y.number]}", "reverse", place))
+
+    def _structural(self, k: int, op: Structural) -> None:
+        tape = self.tape
+        operands = [tape.layout(b) for b in tape.operand_buffers[k]]
+        results = [tape.layout(b) for b in tape.result_buffers[k]]
+        kernels = structural_kernels(op.group)
+        words = [operands[0].number, *op.words(operands, results, tape.parameters[k] or {})]
+        plan = self.plan
+        plan.scratch_bytes = max(plan.scratch_bytes, op.scratch(operands, results))
+        plan.needs_functions = plan.needs_functions or op.group in ("products", "linalg")
+        plan.work += sum(o.size for o in operands)
+        self._emit(op.group, "kernel", self._words([kernels.index(op.forward), *words]), k)
+        if op.restore is not None:
+            plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.restore), *words])))
+        flows = any(self.storage_of[r.buffer] in self.adjoints for r in results)
+        if op.reverse is not None and flows:
+            if any(self.storage_of[operands[i].buffer] in self.adjoints for i in op.active) or op.restore is not None:
+                plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.reverse), *words])))
+
+
+def _trimmed(layout: Layout, ndim: int) -> Layout:
+    """Drop leading axes of one element, as an assignment may."""
+    extra = max(len(layout.shape) - ndim, 0)
+    return Layout(layout.buffer, layout.shape[extra:], layout.strides[extra:], layout.number)
+
+
+__all__ = ["INTERNAL", "Plan", "Planner", "carries"]

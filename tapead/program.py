@@ -1,0 +1,263 @@
+"""Program: a planned tape with the addresses of its kernels; and the workspaces in which it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError
+from .kernels import library
+from .kernels.constants import (
+    ADJOINT,
+    ADJOINTS,
+    ARGUMENTS,
+    BAD_INDEX,
+    FORWARD_COUNT,
+    FORWARD_ROWS,
+    FUNCTIONS,
+    GRADIENTS,
+    GUARD,
+    INDEX,
+    NOT_POSITIVE,
+    PARAMETERS,
+    REGISTERS,
+    REVERSE_COUNT,
+    REVERSE_ROWS,
+    SCRATCH,
+    SEED,
+    SEED_NUMBER,
+    SERVICES,
+    SINGULAR,
+    STATUS,
+    TILE,
+    TILES,
+    VALUES,
+    ZERO_COUNT,
+    ZERO_FROM,
+)
+from .plan import ITEM, Plan, Planner, Row
+from .tape import CONSTANT, STORED, Place, Wengert, describe
+
+#: an input larger than this (bytes) is read in place, not copied in
+IN_PLACE = 1 << 14
+#: sweeps over more elements than this let go of the interpreter lock
+LONG = 4096
+
+
+class GuardFailed(Exception):
+    """A guard saw another number than the trace did: its place, and the number's bits."""
+
+    def __init__(self, place: int, seen: int) -> None:
+        super().__init__(place, seen)
+        self.place, self.seen = place, seen
+
+
+def _address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _kernel(row: Row) -> int:
+    group, direction, _ = row
+    if direction == "kernel":
+        return library.group_kernel(group)
+    kind, _, number = group.partition("_")
+    forward, reverse = library.block_kernels(number) if kind == "blocks" else library.scalar_kernels(number)
+    return forward if direction == "forward" else reverse
+
+
+class Program:
+    """A planned tape, ready to run: immutable; what changes in a call lives in a `Workspace`.
+
+    inputs are the storages of the inputs, in order; target is the buffer to differentiate, wrt the inputs' places to
+    differentiate by; outputs are further buffers to read.
+    """
+
+    def __init__(self, tape: Wengert, inputs: Sequence[int], outputs: Sequence[int], target: int | None, wrt: Sequence[int]) -> None:
+        self.inputs, self.outputs, self.target, self.wrt = tuple(inputs), tuple(outputs), target, tuple(wrt)
+        self.plan: Plan = Planner(tape, outputs, target, [inputs[i] for i in wrt]).make()
+        self.instructions = len(tape)
+        self.buffers, self.storages = list(tape.buffers), list(tape.storages)
+        self.places: list[Place] = [tape.places[k] for k in self.plan.instructions]
+        self.names = [tape.ops[k].name for k in self.plan.instructions]
+        library.load("sweeps")
+        self.forward_rows = self._rows(self.plan.forward)
+        self.reverse_rows = self._rows(self.plan.reverse)
+        self.pool = np.array(self.plan.pool, np.int64)
+        self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
+        count = len(self.buffers)
+        items = np.array([ITEM[self.storages[b.storage].number] for b in self.buffers], np.int64)
+        self.storage_of = np.array([b.storage for b in self.buffers], np.int64)
+        self.offsets = np.array([b.offset for b in self.buffers], np.int64) * items
+        self.input_buffers = [np.flatnonzero(self.storage_of == s) for s in self.inputs] if count else []
+        sweeps = library.load("sweeps")
+        self.sweep = sweeps.sweep_released if self.plan.work > LONG else sweeps.sweep
+        self.address = sweeps.address
+        self._free: list[Workspace] = []
+
+    def _rows(self, rows: Sequence[Row]) -> Any:
+        return np.array([[_kernel(row), row[2]] for row in rows], np.int64).reshape(-1)
+
+    def take(self) -> Workspace:
+        """Take a free workspace, or make one: no two callers share one at a time."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Workspace(self)
+
+    def give_back(self, workspace: Workspace) -> None:
+        """Give a workspace back for the next caller."""
+        self._free.append(workspace)
+
+    @property
+    def arena_bytes(self) -> int:
+        """The bytes of the arenas of one workspace."""
+        return self.plan.value_bytes + self.plan.adjoint_bytes
+
+
+def _functions() -> Any:
+    from .kernels.blas import functions_table
+
+    global _TABLE
+    if _TABLE is None:
+        _TABLE = functions_table()
+    return _TABLE
+
+
+_TABLE: Any = None
+
+
+class Workspace:
+    """The memory of one run of a program: arenas of values and adjoints, tables of addresses, scratch."""
+
+    def __init__(self, program: Program) -> None:
+        plan = program.plan
+        self.program = program
+        try:
+            self.values = np.zeros(-(-plan.value_bytes // 8), np.int64)
+            self.adjoints = np.zeros(-(-plan.adjoint_bytes // 8), np.int64)
+            self.scratch = np.empty(-(-plan.scratch_bytes // 8) + 1, np.int64)
+        except MemoryError as error:
+            total = plan.value_bytes + plan.adjoint_bytes + plan.scratch_bytes
+            raise TapeadMemoryError(f"no memory for the arena of {len(program.names)} rows: {total:,} bytes asked for") from error
+        base, adjoint_base = _address(self.values), _address(self.adjoints)
+        raw = self.values.view(np.uint8)
+        for place, value in plan.presets:
+            raw[place : place + value.nbytes] = value.view(np.uint8)
+        storage_bases = np.zeros(len(program.storages), np.int64)
+        adjoint_bases = np.zeros(len(program.storages), np.int64)
+        for s, place in plan.value_places.items():
+            storage_bases[s] = base + place
+        for s, place in plan.adjoint_places.items():
+            adjoint_bases[s] = adjoint_base + place
+        for s, storage in enumerate(program.storages):
+            if storage.kind == CONSTANT and storage.size != 1 and s not in plan.value_places:
+                storage_bases[s] = _address(storage.data)
+        slabs = [plan.slab_bytes[number] for number in plan.slabs]
+        self.value_table = np.append(storage_bases[program.storage_of] + program.offsets, [base + s for s in slabs])
+        has = adjoint_bases[program.storage_of] != 0
+        table = np.where(has, adjoint_bases[program.storage_of] + program.offsets, 0)
+        self.adjoint_table = np.append(table, [adjoint_base + s for s in slabs])
+        self.storage_bases = storage_bases
+
+        self.status = np.zeros(8, np.int64)
+        self._small = np.zeros(64 + 64 + 256 + 32, np.int64)
+        self._tiles = np.empty(2 * 4 * TILE, np.float64)
+        small = _address(self._small)
+        self.services = np.zeros(16, np.int64)
+        self.services[TILES] = _address(self._tiles)
+        self.services[ADJOINT] = self.services[TILES] + 4 * TILE * 8
+        self.services[REGISTERS], self.services[GRADIENTS] = small, small + 8 * 64
+        self.services[INDEX], self.services[ARGUMENTS] = small + 8 * 128, small + 8 * 384
+        self.services[STATUS], self.services[SCRATCH] = _address(self.status), _address(self.scratch)
+        self.services[FUNCTIONS] = _address(program.functions)
+
+        t = self.table = np.zeros(16, np.int64)
+        t[FORWARD_ROWS], t[FORWARD_COUNT] = _address(program.forward_rows), len(program.forward_rows) // 2
+        t[REVERSE_ROWS], t[REVERSE_COUNT] = _address(program.reverse_rows), len(program.reverse_rows) // 2
+        t[PARAMETERS], t[VALUES], t[ADJOINTS] = _address(program.pool), _address(self.value_table), _address(self.adjoint_table)
+        t[SERVICES] = _address(self.services)
+        t[ZERO_FROM], t[ZERO_COUNT] = adjoint_base, plan.adjoint_bytes // 8
+        if program.target is not None:
+            t[SEED] = self.adjoint_table[program.target]
+            t[SEED_NUMBER] = program.storages[program.buffers[program.target].storage].number
+        self.handle = _address(self.table)
+        self.slots = [self._array(s, raw) for s in program.inputs]
+        self.gradients = [self._gradient(program.inputs[i]) for i in program.wrt]
+        self.results = [self._result(b, raw) for b in program.outputs]
+
+    def _array(self, s: int, raw: Any) -> Any:
+        """Give the arena's stretch of a storage as a flat array."""
+        storage = self.program.storages[s]
+        place = self.program.plan.value_places[s]
+        return raw[place : place + storage.size * ITEM[storage.number]].view(STORED[storage.number])
+
+    def _gradient(self, s: int) -> Any:
+        storage = self.program.storages[s]
+        place = self.program.plan.adjoint_places[s]
+        raw = self.adjoints.view(np.uint8)
+        return raw[place : place + storage.size * ITEM[storage.number]].view(STORED[storage.number])
+
+    def _result(self, buffer: int, raw: Any) -> Any:
+        """Give an output as an array on the arena; None where it is (a view of) an input, which may lie outside."""
+        b = self.program.buffers[buffer]
+        storage = self.program.storages[b.storage]
+        if storage.kind == CONSTANT:
+            flat = storage.data.reshape(-1)
+        elif b.storage in self.program.inputs:
+            return None
+        else:
+            flat = self._array(b.storage, raw)
+        item = ITEM[storage.number]
+        view: Any = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * item for s in b.strides])
+        return view
+
+    def bind(self, i: int, value: Any) -> Any:
+        """Hand over the i-th input: small ones are copied in, large ones read in place. Gives what must stay alive."""
+        slot = self.slots[i]
+        program = self.program
+        if type(value) is np.ndarray and value.nbytes > IN_PLACE:
+            flat = np.ascontiguousarray(value, slot.dtype)
+            if not flat.flags.aligned:
+                flat = flat.copy()
+            flat = flat.reshape(-1)
+            buffers = program.input_buffers[i]
+            self.value_table[buffers] = program.address(flat) + program.offsets[buffers]
+            return flat
+        if type(value) is np.ndarray:
+            slot.reshape(value.shape)[...] = value
+        else:
+            slot[0] = value
+        return slot
+
+    def run(self, gradient: bool) -> None:
+        """Sweep forward and, if asked, back; raise what a kernel reports."""
+        status = self.program.sweep(self.handle, gradient)
+        if status:
+            self._raise(status)
+
+    def _raise(self, status: int) -> None:
+        seen, place, third, row = (int(v) for v in self.status[:4])
+        if status == GUARD:
+            raise GuardFailed(place, seen)
+        where = describe(self.program.places[row])
+        if status == BAD_INDEX:
+            raise TapeadIndexError(f"index {seen} is out of bounds for axis {place} with size {third}, at {where}")
+        if status == SINGULAR:
+            raise TapeadLinAlgError(f"Singular matrix, in {self.program.names[row]} at {where}")
+        if status == NOT_POSITIVE:
+            raise TapeadLinAlgError(f"Matrix is not positive definite, in {self.program.names[row]} at {where}")
+        raise RuntimeError(f"kernel status {status}, at {where}")
+
+    def result(self, k: int, bound: Sequence[Any]) -> Any:
+        """Give the k-th output: a copy."""
+        view = self.results[k]
+        b = self.program.buffers[self.program.outputs[k]]
+        if view is None:
+            flat = bound[self.program.inputs.index(b.storage)]
+            view = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * flat.itemsize for s in b.strides])
+        if not b.shape:
+            return view.astype(b.dtype)[()] if view.dtype != b.dtype else view[()]
+        return np.array(view, b.dtype, order="C")
+
