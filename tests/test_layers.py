@@ -17,19 +17,23 @@ cli
 demo
 screen
 __init__
-explain
+explanation
 check
 api
-scipy.special scipy.linalg scipy.__init__
+define
+adjoint
 trace
+tree
+scipy.special scipy.linalg scipy.__init__
 numpy
-tensor
+shaping
 dispatch
-tape
-plan
-passes
+record
 program
+plan
 shape
+tensor
+tape
 errors
 """
 
