@@ -483,7 +483,7 @@ def solve_rule(
     record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any
 ) -> tuple[Any, ...]:
     """b̄ = a⁻ᵀ x̄; ā = -b̄ xᵀ."""
-    g = record("solve", transposed(operands[0]), d)[0]
+    g = record("solve", transposed(operands[0]), d[0])[0]
     return -np.matmul(g, transposed(results[0])), g
 
 
@@ -667,12 +667,12 @@ def slogdet_rule(
     record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any
 ) -> tuple[Any, ...]:
     """ā = d a⁻ᵀ."""
-    return (d[..., None, None] * inverse_transposed(record, operands[0]),)
+    return (d[0][..., None, None] * inverse_transposed(record, operands[0]),)
 
 
 def det_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
     """ā = d det(a) a⁻ᵀ; unlike the reverse sweep, this cannot do with a singular matrix (and says so)."""
-    return ((d * results[0])[..., None, None] * inverse_transposed(record, operands[0]),)
+    return ((d[0] * results[0])[..., None, None] * inverse_transposed(record, operands[0]),)
 
 
 def determinant_samples(rng: np.random.Generator) -> list[Sample]:

@@ -131,11 +131,7 @@ class _Sweep:
         b = recording.buffers[buffer]
         if s in self.whole and recording.is_whole(buffer):
             return self._shaped(self.whole[s], b.shape)
-        if s not in self.flat:
-            flat = recording.empty((recording.storages[s].size,), b.dtype)
-            former = self.whole.pop(s, None)
-            recording.write(flat, b.dtype.type(0) if former is None else self._shaped(former, flat.shape))
-            self.flat[s] = flat
+        self._into_memory(buffer)
         return self._stretch(self.flat[s], buffer)
 
     def _add(self, buffer: int, contribution: Tensor) -> None:
@@ -221,13 +217,13 @@ class _Sweep:
     def _undo(self, k: int) -> None:
         """Take the adjoint away from what was written, and put the overwritten values back into the copy."""
         recording = self.recording
-        operands, (target, kept) = recording.operand_buffers[k], recording.result_buffers[k]
+        operands, target = recording.operand_buffers[k], recording.result_buffers[k][0]
         s = self.of[target]
-        saved = recording.tensor_of(kept)
+        saved = recording.former[k]
         flows = self.of[operands[0]] in self.reached
         if recording.ops[k].name == "assign":
             if s in self.flat or s in self.whole:
-                self.flat.get(s) or self._adjoint_memory(target)
+                self._into_memory(target)
                 d = self._adjoint(target)
                 if flows:
                     self._add(operands[0], d)
@@ -237,7 +233,7 @@ class _Sweep:
         axes = (recording.parameters[k] or {})["axes"]
         indices = tuple(recording.tensor_of(b) for b in operands[1:])
         if s in self.flat or s in self.whole:
-            self.flat.get(s) or self._adjoint_memory(target)
+            self._into_memory(target)
             d = self._adjoint(target)
             rows = recording.structural("gather", d, *indices, axes=axes)
             if flows:
@@ -246,13 +242,15 @@ class _Sweep:
             recording.scatter_into(d, indices, axes, recording.tensor(np.zeros(rows.shape, d.dtype)))
         recording.scatter_into(self._stretch(self.old[s], target), indices, axes, saved)
 
-    def _adjoint_memory(self, buffer: int) -> None:
-        """Turn the adjoint of a storage into memory that can be updated in place."""
-        s = self.of[buffer]
-        b = self.recording.buffers[buffer]
-        flat = self.recording.empty((self.recording.storages[s].size,), b.dtype)
-        self.recording.write(flat, self._shaped(self.whole.pop(s), flat.shape))
-        self.flat[s] = flat
+    def _into_memory(self, buffer: int) -> None:
+        """Turn the adjoint of a buffer's storage into memory that can be updated in place."""
+        recording, s = self.recording, self.of[buffer]
+        if s not in self.flat:
+            dtype = recording.buffers[buffer].dtype
+            flat = recording.empty((recording.storages[s].size,), dtype)
+            former = self.whole.pop(s, None)
+            recording.write(flat, dtype.type(0) if former is None else self._shaped(former, flat.shape))
+            self.flat[s] = flat
 
     def _last_writes(self, indices: Sequence[Tensor], axes: Sequence[int], shape: Sequence[int], ndim: int) -> Tensor:
         """Tell which of the places that are written are not written again by the same instruction."""

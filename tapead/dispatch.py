@@ -1,8 +1,9 @@
 """NumPy function -> ops: how functions that are no single elementwise op are written in ops.
 
-An implementation is an ordinary function with NumPy's own parameters, marked `@implements(np.mean)`. It is called
-with tensors, arrays, numbers, and lists of them, at least one of which is or holds a tensor. The modules
+An implementation is an ordinary function with NumPy's own parameters, marked `@implements(np.mean)`. It is
+called with tensors, arrays, numbers, and lists of them, at least one of which is or holds a tensor. The modules
 `shaping`, `joining`, `pointwise`, `selection`, `reductions`, `products`, `contraction` and `linear` hold them.
+Tensors are typed `Any` there: the stubs of NumPy's functions know arrays only.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def recording_of(*values: Any) -> Recording:
     return tensor.tape if tensor is not None else current("this function")
 
 
-def as_tensor(value: Any, recording: Recording | None = None) -> Tensor:
+def as_tensor(value: Any, recording: Recording | None = None) -> Any:
     """Make a tensor of a tensor, number, array, or list or object array that holds tensors."""
     return (recording or recording_of(value)).tensor(value)
 
@@ -76,12 +77,12 @@ def record(name: str, *operands: Any, **parameters: Any) -> Any:
     return recording_of(*operands).structural(name, *operands, **parameters)
 
 
-def view(x: Tensor, of: Callable[[Any], Any]) -> Tensor:
+def view(x: Tensor, of: Callable[[Any], Any]) -> Any:
     """Give the view of x that a function of arrays gives; copy first where it cannot be one."""
     return x.tape.view(x, of)
 
 
-def empty(shape: tuple[int, ...], dtype: Any, recording: Recording) -> Tensor:
+def empty(shape: tuple[int, ...], dtype: Any, recording: Recording) -> Any:
     """Give new memory, every part of which must be written next, with `write`, to a view of it."""
     return recording.empty(shape, dtype)
 

@@ -77,7 +77,8 @@ def stack(
     z = empty((*shape[:place], len(parts), *shape[place:]), _join_dtype(parts, dtype, casting), tape)
     for k, part in enumerate(parts):
         if part.size:
-            write(view(z, lambda v, k=k: v[(*along(place, k, v.ndim), ...)]), part)
+            index = (*along(place, k, z.ndim), ...)
+            write(z[index], part)
     return z
 
 

@@ -83,6 +83,7 @@ class Recording(Wengert):
         self._levels = 1
         self._open_levels = 0
         self._values: dict[int, Any] | None = None
+        self.former: dict[int, Tensor] = {}  # instruction that writes -> what it overwrote, as a value that derivatives flow through
         self._numbers: dict[Any, int] = {}
         self._constants: dict[int, tuple[Any, Any, int]] = {}
         self._stale: dict[int, tuple[Any, Any, Place]] = {}
@@ -553,7 +554,7 @@ class Recording(Wengert):
             return self._gather(x, expanded)
         base = np.asarray(value)
         try:
-            part = base[(*expanded.basic, ...)]
+            part = base[expanded.viewing]
         except IndexError as error:
             raise self._explained(error, "indexing", [base], user_place()) from error
         result = self._viewed(x, base, part)
@@ -597,7 +598,7 @@ class Recording(Wengert):
             self._scatter(y, expanded, value, place)
         else:
             try:
-                part = y._value[(*expanded.basic, ...)]
+                part = y._value[expanded.viewing]
             except IndexError as error:
                 raise self._explained(error, "indexing", [y._value], place) from error
             target = self._viewed(y, y._value, part)
@@ -616,6 +617,8 @@ class Recording(Wengert):
         """Write a value into a view, and record it; what was there is kept for the way back."""
         part = target._value
         self._keep_scalars(target.storage, self.buffers[target.buffer])
+        if self._values is not None:
+            self.former[len(self)] = self.elementwise(COPY, (target,))
         operand = self._operand(value)
         saved = self._made(np.array(part) if part.ndim else part[()], target.storage.number, 0)
         if type(value) is Tensor:
@@ -639,12 +642,12 @@ class Recording(Wengert):
         rest = tuple(dim for axis, dim in enumerate(front.shape) if axis not in axes)
         whole = (*rest[:moved], *shape, *rest[moved:]) if moved else (*shape, *rest)
         try:
-            spread = FUNCTIONS[np.broadcast_to](value, whole)
+            spread = np.broadcast_to(value, whole)
         except ValueError as error:
             raise self._explained(error, "assignment", [y._value, value], place) from error
         if moved:
-            spread = FUNCTIONS[np.moveaxis](spread, range(moved, moved + len(shape)), range(len(shape)))
-        rows = self.tensor(FUNCTIONS[np.reshape](spread, (math.prod(shape), *rest)))
+            spread = np.moveaxis(spread, range(moved, moved + len(shape)), range(len(shape)))
+        rows = self.tensor(np.reshape(spread, (math.prod(shape), *rest)))
         if rows.dtype != y.dtype:
             rows = self.cast(rows, y.dtype)
         rows = self.contiguous(rows)
@@ -658,6 +661,8 @@ class Recording(Wengert):
         self._keep_scalars(front.storage, None)
         operands = (rows, *indices)
         op = OPS["scatter"]
+        if self._values is not None:
+            self.former[len(self)] = self.structural("gather", front, *indices, axes=axes)
         try:
             _, saved = op.numpy(*(o._value for o in operands), into=front._value, axes=axes)
         except IndexError as error:
@@ -721,7 +726,7 @@ class Recording(Wengert):
         self.append(OPS["guard"], (x.buffer,), (), {"expected": expected, "place": len(self.guards)}, user_place())
         self.guards.append(expected)
 
-    def places(self, mask: Tensor) -> tuple[Tensor, ...]:
+    def where_true(self, mask: Tensor) -> tuple[Tensor, ...]:
         """Give the indices where a mask holds; their number is guarded."""
         mask = self.contiguous(mask if mask.dtype.kind == "b" else self.elementwise(OPS["not_equal"], (mask, 0)))
         if mask.storage.kind is CONSTANT:

@@ -74,6 +74,11 @@ class Index:
     advanced: bool
     ellipsis: bool
 
+    @property
+    def viewing(self) -> tuple[Any, ...]:
+        """The basic index, such that NumPy gives a view even of a single element."""
+        return self.basic if self.ellipsis else (*self.basic, ...)
+
 
 def expand_index(index: Any, recording: Recording) -> Index:
     """Take an index apart."""
@@ -119,7 +124,7 @@ def mask_axes(
     for part in index.basic:
         if hasattr(part, "dtype") and part.dtype == bool and not isinstance(part, np.integer):
             mask = recording.tensor(part)
-            parts.append((mask.shape, recording.places(mask)))
+            parts.append((mask.shape, recording.where_true(mask)))
         else:
             parts.append(part)
     used = sum(0 if p is None or p is Ellipsis else len(p[0]) if isinstance(p, tuple) else 1 for p in parts)
