@@ -130,9 +130,9 @@ def block(arrays: Any) -> Any:
     def join(nested: Any, axis: int) -> Any:
         if isinstance(nested, list):
             return concatenate([join(n, axis + 1) for n in nested], axis)
-        return view(tape.tensor(nested), lambda v: v.reshape((1,) * (ndim - v.ndim) + v.shape))
+        return view(as_tensor(nested, tape), lambda v: v.reshape((1,) * (ndim - v.ndim) + v.shape))
 
-    return join(arrays, -depth) if depth else tape.tensor(arrays).copy()
+    return join(arrays, -depth) if depth else as_tensor(arrays, tape).copy()
 
 
 # ---- repeating --------------------------------------------------------------------------------------------

@@ -852,7 +852,7 @@ class Recording(Wengert):
             )
         if self.replays:
             self.volatile.append((name, place))
-        return function(*_plain(arguments), **_plain(options))
+        return function(*plain(arguments), **plain(options))
 
     # ---- errors ------------------------------------------------------------------------------------------------------
 
@@ -908,14 +908,14 @@ def find_active(values: Any) -> bool:
     return isinstance(values, np.ndarray) and values.dtype == object and any(map(find_active, values.ravel()))
 
 
-def _plain(values: Any) -> Any:
+def plain(values: Any) -> Any:
     """Replace tensors by their values."""
     if type(values) is Tensor:
         return values._value
     if isinstance(values, list | tuple):
-        return type(values)(_plain(v) for v in values)
+        return type(values)(plain(v) for v in values)
     if isinstance(values, dict):
-        return {k: _plain(v) for k, v in values.items()}
+        return {k: plain(v) for k, v in values.items()}
     return values
 
 

@@ -33,7 +33,7 @@ def _views(function: Callable[..., Any]) -> None:
     """Let a NumPy function that gives a view of its first argument give one of a tensor."""
 
     @implements(function)
-    def of(*arguments: Any, **options: Any) -> Tensor:
+    def of(*arguments: Any, **options: Any) -> Any:
         if arguments:
             first, *rest = arguments
         else:
@@ -107,7 +107,7 @@ implements(np.atleast_3d)(_at_least(3, np.atleast_3d))
 def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
     """Broadcast arrays to their common shape, as views."""
     tape = recording_of(*args)
-    parts = [tape.tensor(a) for a in args]
+    parts = [as_tensor(a, tape) for a in args]
     shape = np.broadcast_shapes(*(p.shape for p in parts))
     return tuple(view(p, lambda v: np.broadcast_to(v, shape)) for p in parts)
 
@@ -120,7 +120,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
     tape = recording_of(*xi)
     ndim = len(xi)
     swap = {0: 1, 1: 0} if indexing == "xy" and ndim > 1 else {}
-    parts = [tape.tensor(x) for x in xi]
+    parts = [as_tensor(x, tape) for x in xi]
     made = tuple(reshape(p, _stood_up(swap.get(k, k), ndim)) for k, p in enumerate(parts))
     if not sparse:
         made = broadcast_arrays(*made)
