@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .dispatch import as_tensor, here, implements, record, recording_of, refuse
-from .errors import TapeadAxisError, TapeadLinAlgError, TapeadTypeError, TapeadValueError
+from .dispatch import as_tensor, axes_of, here, implements, record, recording_of, refuse
+from .errors import TapeadLinAlgError, TapeadTypeError, TapeadValueError
 from .kernels.table import OPS
 from .record import Recording
 from .tensor import Tensor
@@ -18,13 +18,13 @@ from .tensor import Tensor
 SlogdetResult: Any = type(np.linalg.slogdet(np.eye(1)))
 
 
-def floating(x: Any, recording: Recording | None = None) -> Tensor:
+def floating(x: Any, recording: Recording | None = None) -> Any:
     """Make a float tensor of an argument: integers and truth values become float64, as in np.linalg."""
     tensor = as_tensor(x, recording)
     return tensor if tensor.dtype.kind == "f" else tensor.tape.cast(tensor, np.dtype(float))
 
 
-def square(a: Any, recording: Recording | None = None) -> Tensor:
+def square(a: Any, recording: Recording | None = None) -> Any:
     """Make a tensor of a square matrix, or a stack of them; raise what NumPy raises for anything else."""
     tensor = floating(a, recording)
     if tensor.ndim < 2:
@@ -38,13 +38,13 @@ def square(a: Any, recording: Recording | None = None) -> Tensor:
     return tensor
 
 
-def same_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def same_dtype(a: Tensor, b: Tensor) -> tuple[Any, Any]:
     """Convert the narrower of two float tensors to the other's dtype."""
     dtype = np.result_type(a.dtype, b.dtype)
     return a.tape.cast(a, dtype, False), b.tape.cast(b, dtype, False)
 
 
-def solution(name: str, a: Tensor, b: Tensor, **parameters: Any) -> Tensor:
+def solution(name: str, a: Any, b: Any, **parameters: Any) -> Any:
     """Record an op that solves a x = b: vectors become columns, stacks are broadcast against each other."""
     a, b = same_dtype(a, b)
     vector = b.ndim == 1
@@ -52,8 +52,7 @@ def solution(name: str, a: Tensor, b: Tensor, **parameters: Any) -> Tensor:
         b = b[:, None]
     if b.ndim == 0 or a.shape[-1] != b.shape[-2]:
         raise TapeadValueError(
-            f"{name}: {b.shape[-2] if b.ndim else 0} right-hand sides' rows do not fit matrices of order {a.shape[-1]} "
-            f"(shapes {a.shape} and {b.shape}), at {here()}"
+            f"{name}: the operands do not fit each other (shapes {a.shape} and {b.shape}), at {here()}"
         )
     try:
         stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -62,21 +61,21 @@ def solution(name: str, a: Tensor, b: Tensor, **parameters: Any) -> Tensor:
     operands = [x if x.shape[:-2] == stack else np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b)]
     x = record(name, *operands, **parameters)
     x = x[0] if isinstance(x, tuple) else x
-    return x[..., 0] if vector else x  # type: ignore[no-any-return]
+    return x[..., 0] if vector else x
 
 
-# ---- solutions, inverses, determinants, factors ----------------------------------------------------------------
+# ---- solutions, inverses, determinants, factors --------------------------------------------------------
 
 
 @implements(np.linalg.solve)
-def solve(a: Any, b: Any) -> Tensor:
+def solve(a: Any, b: Any) -> Any:
     """Solve a x = b."""
     recording = recording_of(a, b)
     return solution("solve", square(a, recording), floating(b, recording))
 
 
 @implements(np.linalg.inv)
-def inv(a: Any) -> Tensor:
+def inv(a: Any) -> Any:
     """Invert matrices."""
     a = square(a)
     return solution("solve", a, as_tensor(np.eye(a.shape[-1], dtype=a.dtype), a.tape))
@@ -90,55 +89,48 @@ def det(a: Any) -> Tensor:
 
 @implements(np.linalg.slogdet)
 def slogdet(a: Any) -> Any:
-    """Give signs and logarithms of the absolute values of determinants; through the signs no derivative flows."""
+    """Give signs and logarithms of absolute determinants; through the signs no derivative flows."""
     log, sign, *_ = record("slogdet", square(a))
     return SlogdetResult(sign.tape.elementwise(OPS["stop"], (sign,)), log)
 
 
 @implements(np.linalg.cholesky)
 def cholesky(a: Any, /, *, upper: bool = False) -> Tensor:
-    """Give Cholesky's factors. Like the value, the derivative is of one triangle only: the other one gets zeros."""
+    """Give Cholesky's factors. What is read is one triangle, so the other one's derivative is zero."""
     a = square(a)
     return record("cholesky", a.mT).mT if upper else record("cholesky", a)  # type: ignore[no-any-return]
 
 
-# ---- norms -------------------------------------------------------------------------------------------------------
+# ---- norms ---------------------------------------------------------------------------------------------
 
 
 @implements(np.linalg.norm)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """Give norms of vectors, and those of matrices that need no singular values. At zero the derivative is zero."""
+    """Give norms of vectors, and of matrices without singular values. At zero the derivative is zero."""
     original, x = x, floating(x)
     if axis is None and (ord is None or (ord in ("f", "fro") and x.ndim == 2)):
         return root_of_squares(x, None, keepdims)
-    if axis is None:
-        axis = tuple(range(x.ndim))
-    elif not isinstance(axis, tuple):
-        try:
-            axis = (operator.index(axis),)
-        except TypeError as error:
-            raise TapeadTypeError(f"'axis' must be None, an integer or a tuple of integers, at {here()}") from error
     try:
-        axes = tuple(np.lib.array_utils.normalize_axis_index(a, x.ndim) for a in axis)
-    except np.exceptions.AxisError as error:
-        raise TapeadAxisError(f"{error}, at {here()}") from error
+        axes = axes_of(axis, x.ndim)
+    except TypeError as error:
+        raise TapeadTypeError(
+            f"'axis' must be None, an integer or a tuple of integers, at {here()}"
+        ) from error
     if len(axes) == 1:
         return _vector_norm(x, ord, axes, keepdims)
     if len(axes) != 2:
         raise TapeadValueError(f"Improper number of dimensions to norm, at {here()}")
-    if axes[0] == axes[1]:
-        raise TapeadValueError(f"Duplicate axes given, at {here()}")
     if ord in (2, -2, "nuc"):  # singular values
         return x.tape.foreign(np.linalg.norm, (original, ord, axis, keepdims), {})
     return _matrix_norm(x, ord, axes, keepdims)
 
 
-def root_of_squares(x: Tensor, axes: Any, keepdims: bool) -> Any:
+def root_of_squares(x: Any, axes: Any, keepdims: bool) -> Any:
     """Give the square root of a sum of squares, whose derivative at zero is zero."""
     return record("norm_root", np.sum(np.square(x), axis=axes, keepdims=keepdims))
 
 
-def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def _vector_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     if ord is None or ord == 2:
         return root_of_squares(x, axes, keepdims)
     if isinstance(ord, str):
@@ -156,7 +148,7 @@ def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> 
     return np.where(null, number(0), np.where(null, number(1), total) ** (number(1) / number(ord)))
 
 
-def _matrix_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def _matrix_norm(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     if ord in (None, "f", "fro"):
         return root_of_squares(x, axes, keepdims)
     if ord not in (1, -1, np.inf, -np.inf):
@@ -175,7 +167,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any
     """Give norms of vectors that lie along any number of axes."""
     x = floating(x)
     if axis is None or isinstance(axis, tuple):
-        axes = tuple(range(x.ndim)) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)
+        axes = axes_of(axis, x.ndim)
         rest = tuple(i for i in range(x.ndim) if i not in axes)
         flat = np.reshape(np.transpose(x, rest + axes), (*(x.shape[i] for i in rest), -1))
         result = _vector_norm(flat, ord, (len(rest),), False)
@@ -190,7 +182,7 @@ def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     return norm(x, ord, (-2, -1), keepdims)
 
 
-# ---- products of several matrices, traces ------------------------------------------------------------------------
+# ---- products of several matrices, traces --------------------------------------------------------------
 
 
 @implements(np.linalg.multi_dot)
@@ -199,11 +191,15 @@ def multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
     refuse("linalg.multi_dot", out=out)
     if len(arrays) < 2:
         raise TapeadValueError(f"Expecting at least two arrays, at {here()}")
+    if len(arrays) == 2:
+        return np.dot(*arrays)
     recording = recording_of(arrays)
     tensors = [as_tensor(a, recording) for a in arrays]
     for k, x in enumerate(tensors):
         if x.ndim != 2 and not (x.ndim == 1 and k in (0, len(tensors) - 1)):
-            raise TapeadLinAlgError(f"{x.ndim}-dimensional array given. Array must be two-dimensional, at {here()}")
+            raise TapeadLinAlgError(
+                f"{x.ndim}-dimensional array given. Array must be two-dimensional, at {here()}"
+            )
     sizes = [1 if tensors[0].ndim == 1 else tensors[0].shape[0], *(x.shape[-1] for x in tensors)]
     if tensors[-1].ndim == 1:
         sizes[-2:] = [tensors[-1].shape[0], 1]
@@ -236,7 +232,7 @@ def cheapest_order(sizes: Sequence[int]) -> dict[tuple[int, int], int]:
 @implements(np.linalg.matrix_power)
 def matrix_power(a: Any, n: int) -> Any:
     """Raise matrices to an integer power by repeated squaring."""
-    tensor = as_tensor(a)
+    tensor: Any = as_tensor(a)
     try:
         n = operator.index(n)
     except TypeError as error:
@@ -246,14 +242,15 @@ def matrix_power(a: Any, n: int) -> Any:
     if n == 0:
         ones = np.broadcast_to(np.eye(tensor.shape[-1], dtype=tensor.dtype), tensor.shape)
         return as_tensor(ones, tensor.tape)
-    power, result = inv(tensor) if n < 0 else tensor, None
-    for bit in reversed(format(abs(n), "b")):
-        if bit == "1":
+    result: Any
+    power, n, result = inv(tensor) if n < 0 else tensor, abs(n), None
+    while True:
+        n, odd = divmod(n, 2)
+        if odd:
             result = power if result is None else np.matmul(result, power)
-        n = abs(n) >> 1
-        if n:
-            power = np.matmul(power, power)
-    return result
+        if n == 0:
+            return result
+        power = np.matmul(power, power)
 
 
 @implements(np.trace)
