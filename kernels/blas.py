@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .constants import F8, FUNCTIONS
+from .jit import kernel
 from .pointers import as_i4, as_i8
 
 #: routine -> its place in the functions table; the float32 twin follows
@@ -86,12 +87,12 @@ def boxed(typing_context: Any, value: Any) -> Any:
     return signature, codegen
 
 
-@njit(error_model="numpy")
+@kernel
 def _routine(services, place, number):  # type: ignore[no-untyped-def]
     return as_i8(services[FUNCTIONS])[place + (0 if number == F8 else 1)]
 
 
-@njit(error_model="numpy")
+@kernel
 def gemm(services, number, m, n, k, a, a_row, a_column, b, b_row, b_column, beta, c, c_row, alpha):  # type: ignore[no-untyped-def]
     """c = alpha a b + beta c, for row-major c (m, n), rows c_row apart; a (m, k), b (k, n) by their strides.
 
@@ -121,7 +122,7 @@ def gemm(services, number, m, n, k, a, a_row, a_column, b, b_row, b_column, beta
     )
 
 
-@njit(error_model="numpy")
+@kernel
 def _triangular(services, routine, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
     """Call trsm or trmm for row-major a and b (m, n): Fortran has the other side and the other triangle."""
     _call11(
@@ -142,19 +143,19 @@ def _triangular(services, routine, number, m, n, a, b, right, lower, transposed,
     )
 
 
-@njit(error_model="numpy")
+@kernel
 def trsm(services, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
     """b = op(a)⁻¹ b (or b op(a)⁻¹ where `right`) in place, for row-major b (m, n); op transposes if asked."""
     _triangular(services, TRSM, number, m, n, a, b, right, lower, transposed, unit)
 
 
-@njit(error_model="numpy")
+@kernel
 def trmm(services, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
     """b = op(a) b (or b op(a) where `right`) in place, for row-major b (m, n); op transposes where asked."""
     _triangular(services, TRMM, number, m, n, a, b, right, lower, transposed, unit)
 
 
-@njit(error_model="numpy")
+@kernel
 def potrf(services, number, n, a):  # type: ignore[no-untyped-def]
     """Cholesky's lower factor of row-major a (n, n), in its lower triangle; 0 if a is positive definite."""
     info = boxed(0)
@@ -162,7 +163,7 @@ def potrf(services, number, n, a):  # type: ignore[no-untyped-def]
     return np.int64(as_i4(info)[0])
 
 
-@njit(error_model="numpy")
+@kernel
 def getrf(services, number, n, a, pivots):  # type: ignore[no-untyped-def]
     """LU factors of column-major a (n, n), in place; 0 where a is regular.
 

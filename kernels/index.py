@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from .constants import BAD_INDEX, F4, F8, GUARD, I8, INDEX, STATUS
+from .jit import kernel
 from .op import Layout, Sample, structural
 from .pointers import as_b1, as_f4, as_f8, as_i8, shifted
 from .strided import carry, seek
@@ -27,7 +27,7 @@ def _index_words(array: Layout, indices: Sequence[Layout], axes: tuple[int, ...]
     return words + shape + strides + [index.buffer for index in indices]
 
 
-@njit(error_model="numpy")
+@kernel
 def _offset(words, values, s, status):  # type: ignore[no-untyped-def]
     """Give the offset that the index arrays point to at place s; -1 and the status where one is out of range."""
     k, others = words[1], words[2]
@@ -42,7 +42,7 @@ def _offset(words, values, s, status):  # type: ignore[no-untyped-def]
     return np.int64(offset)
 
 
-@njit(error_model="numpy")
+@kernel
 def _others(words):  # type: ignore[no-untyped-def]
     """Give the number of elements that one index reaches."""
     count = 1
@@ -51,7 +51,7 @@ def _others(words):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(error_model="numpy")
+@kernel
 def _check(words, values, status):  # type: ignore[no-untyped-def]
     """Give whether all indices are in range."""
     k = words[1]
@@ -64,7 +64,7 @@ def _check(words, values, status):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(error_model="numpy")
+@kernel
 def _gather(words, values, z, x, index, status, add):  # type: ignore[no-untyped-def]
     ndim, k = words[2], words[1]
     shape, strides = shifted(words, 3 + 2 * k), shifted(words, 3 + 2 * k + ndim)
@@ -85,7 +85,7 @@ def _gather(words, values, z, x, index, status, add):  # type: ignore[no-untyped
             offset = carry(ndim, shape, strides, index, offset + run * strides[last])
 
 
-@njit(error_model="numpy")
+@kernel
 def _spread(words, values, z, x, index, status):  # type: ignore[no-untyped-def]
     """Add z's rows to the places of x that the index arrays name."""
     ndim, k = words[2], words[1]
@@ -104,7 +104,7 @@ def _spread(words, values, z, x, index, status):  # type: ignore[no-untyped-def]
             offset = carry(ndim, shape, strides, index, offset + run * strides[last])
 
 
-@njit(error_model="numpy")
+@kernel
 def _write(words, values, z, x, index, status):  # type: ignore[no-untyped-def]
     """Write z's rows to the places of x that the index arrays name, in order: the last one stays."""
     ndim, k = words[2], words[1]
@@ -123,8 +123,8 @@ def _write(words, values, z, x, index, status):  # type: ignore[no-untyped-def]
             offset = carry(ndim, shape, strides, index, offset + run * strides[last])
 
 
-@njit(error_model="numpy")
-def _take_back(words, values, dz, dx, index, status):  # type: ignore[no-untyped-def]
+@kernel
+def _take_back(words, values, wanted, dz, dx, index, status):  # type: ignore[no-untyped-def]
     """Move adjoints from written places to what was written, last write first: an overwritten one gets none."""
     ndim, k = words[2], words[1]
     shape, strides = shifted(words, 3 + 2 * k), shifted(words, 3 + 2 * k + ndim)
@@ -136,14 +136,15 @@ def _take_back(words, values, dz, dx, index, status):  # type: ignore[no-untyped
         while i < inner:
             run = shape[last]
             for j in range(run):
-                dz[s * inner + i + j] += dx[offset + j * strides[last]]
+                if wanted:
+                    dz[s * inner + i + j] += dx[offset + j * strides[last]]
                 dx[offset + j * strides[last]] = 0
             i += run
             index[last] += run
             offset = carry(ndim, shape, strides, index, offset + run * strides[last])
 
 
-@njit(error_model="numpy")
+@kernel
 def gather_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     x, z, words = values[p[2]], values[p[3]], shifted(p, 4)
@@ -160,7 +161,7 @@ def gather_forward(p, values, adjoints, services):  # type: ignore[no-untyped-de
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def gather_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     dx, dz, words = adjoints[p[2]], adjoints[p[3]], shifted(p, 4)
@@ -212,13 +213,13 @@ structural(
 )
 
 
-@njit(error_model="numpy")
+@kernel
 def _clear(z, n):  # type: ignore[no-untyped-def]
     for i in range(n):
         z[i] = 0
 
 
-@njit(error_model="numpy")
+@kernel
 def spread_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     d, z, n, words = values[p[2]], values[p[3]], p[4], shifted(p, 5)
@@ -233,7 +234,7 @@ def spread_forward(p, values, adjoints, services):  # type: ignore[no-untyped-de
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def spread_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     dd, dz, words = adjoints[p[2]], adjoints[p[3]], shifted(p, 5)
@@ -289,7 +290,7 @@ structural(
 # scatter writes into an array in place; results: the array's buffer, then what was overwritten (for the way back)
 
 
-@njit(error_model="numpy")
+@kernel
 def scatter_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     e, x, saved, words = values[p[2]], values[p[3]], values[p[4]], shifted(p, 5)
@@ -310,18 +311,18 @@ def scatter_forward(p, values, adjoints, services):  # type: ignore[no-untyped-d
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def scatter_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
-    e, x, saved, words = p[2], p[3], p[4], shifted(p, 5)
+    de, dx, words = adjoints[p[2]], adjoints[p[3]], shifted(p, 5)
     if p[1] == F8:
-        _take_back(words, values, as_f8(adjoints[e]), as_f8(adjoints[x]), index, status)
+        _take_back(words, values, de != 0, as_f8(de), as_f8(dx), index, status)
     else:
-        _take_back(words, values, as_f4(adjoints[e]), as_f4(adjoints[x]), index, status)
+        _take_back(words, values, de != 0, as_f4(de), as_f4(dx), index, status)
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def scatter_restore(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     x, saved, words = values[p[3]], values[p[4]], shifted(p, 5)
@@ -370,7 +371,7 @@ structural(
 # A guard holds the number that was seen while tracing, as 64 bits; words: those bits, the guard's place in the trace.
 
 
-@njit(error_model="numpy")
+@kernel
 def guard_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     if p[1] == F8 or p[1] == I8:
         seen = as_i8(values[p[2]])[0]
@@ -416,7 +417,7 @@ structural(
 )
 
 
-@njit(error_model="numpy")
+@kernel
 def nonzero_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     mask, expected, place, ndim = as_b1(values[p[2]]), p[3], p[4], p[5]
     shape, results = shifted(p, 6), shifted(p, 6 + ndim)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from .blas import address_of, gemm, getrf, potrf, trmm, trsm
 from .constants import F8, NOT_POSITIVE, SCRATCH, SINGULAR, STATUS
+from .jit import kernel
 from .op import Layout, Sample, structural
 from .pointers import as_f4, as_f8, as_i8, shifted
 
@@ -50,7 +50,7 @@ def transposed(x: Any) -> Any:
     return np.swapaxes(x, -1, -2)
 
 
-@njit(error_model="numpy")
+@kernel
 def _failed(services, status, info, batch):  # type: ignore[no-untyped-def]
     words = as_i8(services[STATUS])
     words[0], words[1] = info, batch
@@ -60,7 +60,7 @@ def _failed(services, status, info, batch):  # type: ignore[no-untyped-def]
 # ---- cholesky ----------------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@kernel
 def _cholesky(services, number, a, z, batches, m):  # type: ignore[no-untyped-def]
     for s in range(batches):
         for i in range(m):
@@ -73,7 +73,7 @@ def _cholesky(services, number, a, z, batches, m):  # type: ignore[no-untyped-de
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def _cholesky_reverse(services, number, z, dz, da, batches, m, work):  # type: ignore[no-untyped-def]
     """Add S + Sᵀ to the lower triangle: S = L⁻ᵀ P L⁻¹, P that triangle of Lᵀ L̄ with its diagonal halved."""
     s, factor = address_of(work), address_of(z)
@@ -96,7 +96,7 @@ def _cholesky_reverse(services, number, z, dz, da, batches, m, work):  # type: i
         factor = address_of(z)
 
 
-@njit(error_model="numpy")
+@kernel
 def cholesky_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     a, z = values[p[2]], values[p[3]]
     if p[5] == 0:
@@ -106,7 +106,7 @@ def cholesky_forward(p, values, adjoints, services):  # type: ignore[no-untyped-
     return _cholesky(services, p[1], as_f4(a), as_f4(z), p[4], p[5])
 
 
-@njit(error_model="numpy")
+@kernel
 def cholesky_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     z, dz, da, work = values[p[3]], adjoints[p[3]], adjoints[p[2]], services[SCRATCH]
     if p[5] == 0:
@@ -164,7 +164,7 @@ structural(
 PANEL = 32
 
 
-@njit(error_model="numpy")
+@kernel
 def _solve_triangular(services, number, a, b, z, batches, m, n, way):  # type: ignore[no-untyped-def]
     for s in range(batches):
         for i in range(0 if way[2] else m):
@@ -179,7 +179,7 @@ def _solve_triangular(services, number, a, b, z, batches, m, n, way):  # type: i
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def _subtract_triangle(services, number, da, g, x, m, n, lower, unit):  # type: ignore[no-untyped-def]
     """Subtract g xᵀ from one triangle of da, by panels: the diagonal block by hand, the rest by BLAS."""
     for i in range(0, m, PANEL):
@@ -197,7 +197,7 @@ def _subtract_triangle(services, number, da, g, x, m, n, lower, unit):  # type: 
                     da[row * m + column] -= g[row * n + k] * x[column * n + k]
 
 
-@njit(error_model="numpy")
+@kernel
 def _solve_triangular_reverse(services, number, a, z, dz, da, db, batches, m, n, way, g):  # type: ignore[no-untyped-def]
     lower, back, unit = way[0] != 0, way[1] != 0, way[2] != 0
     for _ in range(batches):
@@ -217,7 +217,7 @@ def _solve_triangular_reverse(services, number, a, z, dz, da, db, batches, m, n,
         a, z, dz = shifted(a, m * m), shifted(z, m * n), shifted(dz, m * n)
 
 
-@njit(error_model="numpy")
+@kernel
 def solve_triangular_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     a, b, z, batches, m, n, way = values[p[2]], values[p[3]], values[p[4]], p[5], p[6], p[7], shifted(p, 8)
     if m * n == 0:
@@ -227,7 +227,7 @@ def solve_triangular_forward(p, values, adjoints, services):  # type: ignore[no-
     return _solve_triangular(services, p[1], as_f4(a), as_f4(b), as_f4(z), batches, m, n, way)
 
 
-@njit(error_model="numpy")
+@kernel
 def solve_triangular_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     number, batches, m, n, way, work = p[1], p[5], p[6], p[7], shifted(p, 8), services[SCRATCH]
     a, z, dz, da, db = values[p[2]], values[p[4]], adjoints[p[4]], adjoints[p[2]], adjoints[p[3]]
@@ -330,7 +330,7 @@ structural(
 # p: kernel, class, a, b, x, lu, pivots, batches, m, n
 
 
-@njit(error_model="numpy")
+@kernel
 def _factor(services, number, a, lu, pivots, m):  # type: ignore[no-untyped-def]
     for i in range(m):
         for j in range(m):
@@ -338,7 +338,7 @@ def _factor(services, number, a, lu, pivots, m):  # type: ignore[no-untyped-def]
     return getrf(services, number, m, address_of(lu), address_of(pivots))
 
 
-@njit(error_model="numpy")
+@kernel
 def _swap_rows(b, pivots, m, n, back):  # type: ignore[no-untyped-def]
     for k in range(m):
         i = m - 1 - k if back else k
@@ -348,7 +348,7 @@ def _swap_rows(b, pivots, m, n, back):  # type: ignore[no-untyped-def]
                 b[i * n + c], b[j * n + c] = b[j * n + c], b[i * n + c]
 
 
-@njit(error_model="numpy")
+@kernel
 def _divide(services, number, lu, pivots, b, m, n):  # type: ignore[no-untyped-def]
     """b = a⁻¹ b = U⁻¹ L⁻¹ Pᵀ b."""
     _swap_rows(b, pivots, m, n, False)
@@ -356,20 +356,20 @@ def _divide(services, number, lu, pivots, b, m, n):  # type: ignore[no-untyped-d
     trsm(services, number, m, n, address_of(lu), address_of(b), False, True, True, False)
 
 
-@njit(error_model="numpy")
+@kernel
 def _divide_lower(services, number, lu, pivots, b, m, n):  # type: ignore[no-untyped-def]
     """b = P L⁻ᵀ b: what remains of a⁻ᵀ b = P L⁻ᵀ U⁻ᵀ b after U."""
     trsm(services, number, m, n, address_of(lu), address_of(b), False, False, False, True)
     _swap_rows(b, pivots, m, n, True)
 
 
-@njit(error_model="numpy")
+@kernel
 def _divide_upper(services, number, lu, b, m, n):  # type: ignore[no-untyped-def]
     """b = U⁻ᵀ b."""
     trsm(services, number, m, n, address_of(lu), address_of(b), False, True, False, False)
 
 
-@njit(error_model="numpy")
+@kernel
 def _solve(services, number, a, b, x, lu, pivots, batches, m, n):  # type: ignore[no-untyped-def]
     for s in range(batches):
         info = _factor(services, number, a, lu, pivots, m)
@@ -384,7 +384,7 @@ def _solve(services, number, a, b, x, lu, pivots, batches, m, n):  # type: ignor
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def _solve_reverse(services, number, x, lu, pivots, dx, da, db, batches, m, n, g):  # type: ignore[no-untyped-def]
     for _ in range(batches):
         for i in range(m * n):
@@ -417,7 +417,7 @@ def _solve_reverse(services, number, x, lu, pivots, dx, da, db, batches, m, n, g
         x, dx, lu, pivots = shifted(x, m * n), shifted(dx, m * n), shifted(lu, m * m), shifted(pivots, m)
 
 
-@njit(error_model="numpy")
+@kernel
 def solve_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     a, b, x, lu, pivots = values[p[2]], values[p[3]], values[p[4]], values[p[5]], as_i8(values[p[6]])
     if p[8] == 0:
@@ -427,7 +427,7 @@ def solve_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def
     return _solve(services, p[1], as_f4(a), as_f4(b), as_f4(x), as_f4(lu), pivots, p[7], p[8], p[9])
 
 
-@njit(error_model="numpy")
+@kernel
 def solve_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     number, batches, m, n, work = p[1], p[7], p[8], p[9], services[SCRATCH]
     x, lu, pivots = values[p[4]], values[p[5]], as_i8(values[p[6]])
@@ -516,7 +516,7 @@ structural(
 # p: kernel, class, a, z, sign, lu, pivots, batches, m, whether z is the logarithm
 
 
-@njit(error_model="numpy")
+@kernel
 def _determinant(services, number, a, z, sign, lu, pivots, batches, m, is_log):  # type: ignore[no-untyped-def]
     for s in range(batches):
         info = _factor(services, number, a, lu, pivots, m)
@@ -533,7 +533,7 @@ def _determinant(services, number, a, z, sign, lu, pivots, batches, m, is_log): 
         a, lu, pivots = shifted(a, m * m), shifted(lu, m * m), shifted(pivots, m)
 
 
-@njit(error_model="numpy")
+@kernel
 def _parity(pivots, m):  # type: ignore[no-untyped-def]
     """Give the determinant of P: -1 for an odd number of swaps."""
     sign = 1
@@ -543,7 +543,7 @@ def _parity(pivots, m):  # type: ignore[no-untyped-def]
     return sign
 
 
-@njit(error_model="numpy")
+@kernel
 def _cofactors_of_upper(c, lu, d, m, row):  # type: ignore[no-untyped-def]
     """c = d times the cofactors of U, by products and sums alone: right where U is singular.
 
@@ -569,7 +569,7 @@ def _cofactors_of_upper(c, lu, d, m, row):  # type: ignore[no-untyped-def]
         below *= lu[j * m + j]
 
 
-@njit(error_model="numpy")
+@kernel
 def _determinant_reverse(services, number, z, dz, lu, pivots, da, batches, m, is_log, c):  # type: ignore[no-untyped-def]
     """ā += d a⁻ᵀ, d the adjoint of the logarithm, or that of the determinant times the determinant."""
     for s in range(batches):
@@ -588,7 +588,7 @@ def _determinant_reverse(services, number, z, dz, lu, pivots, da, batches, m, is
         da, lu, pivots = shifted(da, m * m), shifted(lu, m * m), shifted(pivots, m)
 
 
-@njit(error_model="numpy")
+@kernel
 def determinant_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     a, z, sign, lu, pivots = values[p[2]], values[p[3]], values[p[4]], values[p[5]], as_i8(values[p[6]])
     if p[1] == F8:
@@ -598,7 +598,7 @@ def determinant_forward(p, values, adjoints, services):  # type: ignore[no-untyp
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def determinant_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     number, batches, m, is_log, work = p[1], p[7], p[8], p[9], services[SCRATCH]
     z, dz, lu, pivots, da = values[p[3]], adjoints[p[3]], values[p[5]], as_i8(values[p[6]]), adjoints[p[2]]

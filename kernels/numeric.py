@@ -6,12 +6,26 @@ half to even, ...) is written out here, small enough that LLVM inlines it into t
 
 from math import (
     acos as arccos,
+)
+from math import (
     acosh as arccosh,
+)
+from math import (
     asin as arcsin,
+)
+from math import (
     asinh as arcsinh,
+)
+from math import (
     atan as arctan,
+)
+from math import (
     atan2 as arctan2,
+)
+from math import (
     atanh as arctanh,
+)
+from math import (
     copysign,
     cos,
     cosh,
@@ -33,7 +47,8 @@ from math import (
 )
 
 import numpy as np
-from numba import njit
+
+from .jit import kernel
 
 exp2, cbrt, log2, floor, ceil, rint, trunc = np.exp2, np.cbrt, np.log2, np.floor, np.ceil, np.rint, np.trunc
 sign, signbit, floor_divide, remainder = np.sign, np.signbit, np.floor_divide, np.remainder
@@ -48,41 +63,41 @@ __all__ = [  # noqa: RUF022 - the order of the table
 ]  # fmt: skip
 
 
-@njit(error_model="numpy")
+@kernel
 def where(condition, x, y):  # type: ignore[no-untyped-def]
     return x if condition else y
 
 
-@njit(error_model="numpy")
+@kernel
 def power(x, y):  # type: ignore[no-untyped-def]
     return x**y
 
 
-@njit(error_model="numpy")
+@kernel
 def maximum(x, y):  # type: ignore[no-untyped-def]
     return x if (x > y) | (x != x) else y
 
 
-@njit(error_model="numpy")
+@kernel
 def minimum(x, y):  # type: ignore[no-untyped-def]
     return x if (x < y) | (x != x) else y
 
 
-@njit(error_model="numpy")
+@kernel
 def fmax(x, y):  # type: ignore[no-untyped-def]
     return x if (x > y) | (y != y) else y
 
 
-@njit(error_model="numpy")
+@kernel
 def fmin(x, y):  # type: ignore[no-untyped-def]
     return x if (x < y) | (y != y) else y
 
 
-@njit(error_model="numpy")
+@kernel
 def int_floor_divide(x, y):  # type: ignore[no-untyped-def]
     return x // y if y != 0 else x * 0
 
 
-@njit(error_model="numpy")
+@kernel
 def int_remainder(x, y):  # type: ignore[no-untyped-def]
     return x % y if y != 0 else x * 0

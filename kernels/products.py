@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from .blas import gemm
 from .constants import F8, INDEX
+from .jit import kernel
 from .op import Layout, Sample, structural
 from .pointers import as_f4, as_f8, as_i8, shifted
 from .strided import seek
@@ -19,7 +19,7 @@ GROUP = "products"
 # batch axes, batch shape, batch strides of a, of b, of z
 
 
-@njit(error_model="numpy")
+@kernel
 def _clear(address, number, rows, columns, row):  # type: ignore[no-untyped-def]
     for i in range(rows):
         for j in range(columns):
@@ -29,7 +29,7 @@ def _clear(address, number, rows, columns, row):  # type: ignore[no-untyped-def]
                 as_f4(address)[i * row + j] = 0.0
 
 
-@njit(error_model="numpy")
+@kernel
 def _product(p, number, a, b, z, services):  # type: ignore[no-untyped-def]
     m, k, n = p[5], p[6], p[7]
     if k == 0:
@@ -38,7 +38,7 @@ def _product(p, number, a, b, z, services):  # type: ignore[no-untyped-def]
         gemm(services, number, m, n, k, a, p[9], p[10], b, p[11], p[12], 0.0, z, p[13], 1.0)
 
 
-@njit(error_model="numpy")
+@kernel
 def _accumulate(services, number, m, n, k, a, a_row, a_column, b, b_row, b_column, c, c_row, c_column):  # type: ignore[no-untyped-def]
     """c += a b, whichever way c lies."""
     if c_column == 1 or n == 1:
@@ -47,7 +47,7 @@ def _accumulate(services, number, m, n, k, a, a_row, a_column, b, b_row, b_colum
         gemm(services, number, n, m, k, b, b_column, b_row, a, a_column, a_row, 1.0, c, c_column, 1.0)
 
 
-@njit(error_model="numpy")
+@kernel
 def matmul_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     number, item, batches, ndim, index = p[1], p[8], p[14], p[15], as_i8(services[INDEX])
     a, b, z = values[p[2]], values[p[3]], values[p[4]]
@@ -62,7 +62,7 @@ def matmul_forward(p, values, adjoints, services):  # type: ignore[no-untyped-de
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def matmul_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     number, item, batches, ndim, index = p[1], p[8], p[14], p[15], as_i8(services[INDEX])
     m, k, n = p[5], p[6], p[7]

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
 from .constants import F4, F8, SCRATCH
+from .jit import kernel
 from .op import Layout, Sample, structural
 from .pointers import as_f4, as_f8, as_i8, shifted
 
@@ -35,7 +36,7 @@ def distinct_rows(rng: np.random.Generator) -> list[Sample]:
 # ---- prod ---------------------------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@kernel
 def _prod(z, x, rows, n):  # type: ignore[no-untyped-def]
     for r in range(rows):
         z[r] = 1
@@ -43,7 +44,7 @@ def _prod(z, x, rows, n):  # type: ignore[no-untyped-def]
             z[r] *= x[r * n + i]
 
 
-@njit(error_model="numpy")
+@kernel
 def _prod_reverse(dz, x, dx, rows, n, after):  # type: ignore[no-untyped-def]
     for r in range(rows):
         d = dz[r]
@@ -59,7 +60,7 @@ def _prod_reverse(dz, x, dx, rows, n, after):  # type: ignore[no-untyped-def]
             left *= x[r * n + i]
 
 
-@njit(error_model="numpy")
+@kernel
 def prod_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     if p[1] == F8:
         _prod(as_f8(values[p[3]]), as_f8(values[p[2]]), p[4], p[5])
@@ -70,7 +71,7 @@ def prod_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def prod_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     x, z, scratch = p[2], p[3], services[SCRATCH]
     if p[1] == F8:
@@ -106,7 +107,7 @@ structural(
 # ---- max and min --------------------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@kernel
 def _extreme(z, x, rows, n, largest):  # type: ignore[no-untyped-def]
     for r in range(rows):
         best = x[r * n]
@@ -119,7 +120,7 @@ def _extreme(z, x, rows, n, largest):  # type: ignore[no-untyped-def]
         z[r] = best
 
 
-@njit(error_model="numpy")
+@kernel
 def _extreme_reverse(z, dz, x, dx, rows, n):  # type: ignore[no-untyped-def]
     for r in range(rows):
         if dz[r] == 0.0:
@@ -133,7 +134,7 @@ def _extreme_reverse(z, dz, x, dx, rows, n):  # type: ignore[no-untyped-def]
                 dx[r * n + i] += dz[r] / ties
 
 
-@njit(error_model="numpy")
+@kernel
 def _extreme_forward(p, values, largest):  # type: ignore[no-untyped-def]
     if p[1] == F8:
         _extreme(as_f8(values[p[3]]), as_f8(values[p[2]]), p[4], p[5], largest)
@@ -143,19 +144,19 @@ def _extreme_forward(p, values, largest):  # type: ignore[no-untyped-def]
         _extreme(as_i8(values[p[3]]), as_i8(values[p[2]]), p[4], p[5], largest)
 
 
-@njit(error_model="numpy")
+@kernel
 def max_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     _extreme_forward(p, values, True)
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def min_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     _extreme_forward(p, values, False)
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def extreme_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     x, z = p[2], p[3]
     if p[1] == F8:
@@ -194,7 +195,7 @@ for _name, _forward in (("max", max_forward), ("min", min_forward)):
 # ---- argmax, argmin and argsort -----------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@kernel
 def _place(z, x, rows, n, largest):  # type: ignore[no-untyped-def]
     for r in range(rows):
         best, place = x[r * n], 0
@@ -207,7 +208,7 @@ def _place(z, x, rows, n, largest):  # type: ignore[no-untyped-def]
         z[r] = place
 
 
-@njit(error_model="numpy")
+@kernel
 def _place_forward(p, values, largest):  # type: ignore[no-untyped-def]
     z = as_i8(values[p[3]])
     if p[1] == F8:
@@ -218,19 +219,19 @@ def _place_forward(p, values, largest):  # type: ignore[no-untyped-def]
         _place(z, as_i8(values[p[2]]), p[4], p[5], largest)
 
 
-@njit(error_model="numpy")
+@kernel
 def argmax_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     _place_forward(p, values, True)
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def argmin_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     _place_forward(p, values, False)
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def _order(z, x, rows, n):  # type: ignore[no-untyped-def]
     for r in range(rows):
         order = np.argsort(carray(shifted(x, r * n), n), kind="mergesort")
@@ -238,7 +239,7 @@ def _order(z, x, rows, n):  # type: ignore[no-untyped-def]
             z[r * n + i] = order[i]
 
 
-@njit(error_model="numpy")
+@kernel
 def argsort_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     z = as_i8(values[p[3]])
     if p[1] == F8:
@@ -269,7 +270,7 @@ for _name, _forward, _reference in (
 # ---- cumsum -------------------------------------------------------------------------------------------------------
 
 
-@njit(error_model="numpy")
+@kernel
 def _cumsum(z, x, rows, n):  # type: ignore[no-untyped-def]
     for r in range(rows):
         total = x[r * n]
@@ -279,7 +280,7 @@ def _cumsum(z, x, rows, n):  # type: ignore[no-untyped-def]
             z[r * n + i] = total
 
 
-@njit(error_model="numpy")
+@kernel
 def _cumsum_reverse(dz, dx, rows, n):  # type: ignore[no-untyped-def]
     for r in range(rows):
         total = 0.0
@@ -288,7 +289,7 @@ def _cumsum_reverse(dz, dx, rows, n):  # type: ignore[no-untyped-def]
             dx[r * n + i] += total
 
 
-@njit(error_model="numpy")
+@kernel
 def cumsum_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     if p[4] * p[5] == 0:
         return 0
@@ -301,7 +302,7 @@ def cumsum_forward(p, values, adjoints, services):  # type: ignore[no-untyped-de
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def cumsum_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     if p[4] * p[5] == 0:
         return 0

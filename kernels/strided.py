@@ -1,9 +1,9 @@
 """Walking a strided index space: an index vector and the offset that goes with it."""
 
-from numba import njit
+from .jit import kernel
 
 
-@njit(error_model="numpy")
+@kernel
 def seek(ndim, shape, strides, start, index):  # type: ignore[no-untyped-def]
     """Set the index vector to the start-th element; give its offset."""
     offset = 0
@@ -15,7 +15,7 @@ def seek(ndim, shape, strides, start, index):  # type: ignore[no-untyped-def]
     return offset
 
 
-@njit(error_model="numpy")
+@kernel
 def carry(ndim, shape, strides, index, offset):  # type: ignore[no-untyped-def]
     """Carry over after the last axis has been advanced; give the new offset."""
     d = ndim - 1

@@ -5,8 +5,6 @@ the tables of value and adjoint addresses, the services, and the stretches of ad
 address and its parameters' place in the pool. A gradient is one call of `sweep`.
 """
 
-from numba import njit
-
 from .constants import (
     ADJOINTS,
     F8,
@@ -23,10 +21,11 @@ from .constants import (
     ZERO_COUNT,
     ZERO_FROM,
 )
+from .jit import kernel
 from .pointers import as_f4, as_f8, as_i8, call_kernel
 
 
-@njit(error_model="numpy")
+@kernel
 def forward_sweep(table):  # type: ignore[no-untyped-def]
     """Run the rows from the first to the last; stop at a status that is not 0 and leave the row in the status."""
     rows, pool = as_i8(table[FORWARD_ROWS]), table[PARAMETERS]
@@ -38,7 +37,7 @@ def forward_sweep(table):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(error_model="numpy")
+@kernel
 def reverse_sweep(table):  # type: ignore[no-untyped-def]
     """Zero the adjoints, put the seed on the output, run the rows from the last to the first."""
     words = as_i8(table[ZERO_FROM])
@@ -54,7 +53,7 @@ def reverse_sweep(table):  # type: ignore[no-untyped-def]
         call_kernel(rows[2 * k], pool + 8 * rows[2 * k + 1], table[VALUES], table[ADJOINTS], table[SERVICES])
 
 
-@njit(error_model="numpy")
+@kernel
 def sweep(table, gradient):  # type: ignore[no-untyped-def]
     """Sweep forward and, where a gradient is asked for, back."""
     status = forward_sweep(as_i8(table))

@@ -466,7 +466,7 @@ class Planner:
         self._emit(op.group, "kernel", self._words([kernels.index(op.forward), *words]), k)
         if op.restore is not None:
             plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.restore), *words])))
-        flows = any(self.storage_of[r.buffer] in self.adjoints for r in results)
+        flows = any(self.storage_of[r.buffer] in self.adjoints for r in results[:1])
         if op.reverse is not None and flows:
             if any(self.storage_of[operands[i].buffer] in self.adjoints for i in op.active) or op.restore is not None:
                 plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.reverse), *words])))
