@@ -23,17 +23,35 @@ from .kernels.constants import B1, F4, F8, I8
 from .kernels.index import bits, unbits
 from .kernels.table import OPS, Elementwise, Structural
 from .shape import blas_ready, expand_index, mask_axes, overlaps
-from .tape import CONSTANT, INPUT, STORED, VALUE, Place, Storage, Wengert, describe, number_class, row_major, user_place
+from .tape import (
+    CONSTANT,
+    INPUT,
+    STORED,
+    VALUE,
+    Place,
+    Storage,
+    Wengert,
+    describe,
+    number_class,
+    row_major,
+    user_place,
+)
 from .tensor import FUNCTIONS, UFUNC_METHODS, Tensor
 
 COPY = OPS["copy"]
 _SCALARS = (float, int, bool, np.generic)
-_UFUNCS: dict[str, Elementwise] = {
+#: ufunc name -> its row
+UFUNCS: dict[str, Elementwise] = {
     getattr(op.numpy, "__name__", name): op for name, op in OPS.items() if isinstance(op, Elementwise)
 }
-_UFUNCS |= {"fabs": OPS["absolute"], "float_power": OPS["power"], "positive": COPY, "radians": OPS["deg2rad"]}  # type: ignore[dict-item]
-_UFUNCS |= {"degrees": OPS["rad2deg"]}  # type: ignore[dict-item]
-_LOGIC = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor", "invert": "logical_not"}
+UFUNCS |= {"fabs": OPS["absolute"], "float_power": OPS["power"], "positive": COPY, "radians": OPS["deg2rad"]}  # type: ignore[dict-item]
+UFUNCS |= {"degrees": OPS["rad2deg"]}  # type: ignore[dict-item]
+_LOGIC = {
+    "bitwise_and": "logical_and",
+    "bitwise_or": "logical_or",
+    "bitwise_xor": "logical_xor",
+    "invert": "logical_not",
+}
 
 _state = threading.local()
 
@@ -49,7 +67,9 @@ def current(needed_for: str) -> Recording:
     """Give the recording that this thread is making."""
     stack = live_recordings()
     if not stack:
-        raise TapeadTypeError(f"{needed_for} needs a live tape: call it while a function is traced, or within `with Tape()`")
+        raise TapeadTypeError(
+            f"{needed_for} needs a live tape: call it while a function is traced, or within `with Tape()`"
+        )
     return stack[-1]
 
 
@@ -83,7 +103,9 @@ class Recording(Wengert):
         self._levels = 1
         self._open_levels = 0
         self._values: dict[int, Any] | None = None
-        self.former: dict[int, Tensor] = {}  # instruction that writes -> what it overwrote, as a value that derivatives flow through
+        self.former: dict[
+            int, Tensor
+        ] = {}  # instruction that writes -> what it overwrote, as a value that derivatives flow through
         self._numbers: dict[Any, int] = {}
         self._constants: dict[int, tuple[Any, Any, int]] = {}
         self._stale: dict[int, tuple[Any, Any, Place]] = {}
@@ -135,8 +157,12 @@ class Recording(Wengert):
                 array = np.asarray(value)
                 number = number_class(array.dtype)
                 if number is None:
-                    raise TapeadTypeError(f"numbers of type {type(value).__name__} cannot be used with traced values")
-                storage = self.new_storage(Storage(CONSTANT, number, 1, data=array.astype(STORED[number]).reshape(1)))
+                    raise TapeadTypeError(
+                        f"numbers of type {type(value).__name__} cannot be used with traced values"
+                    )
+                storage = self.new_storage(
+                    Storage(CONSTANT, number, 1, data=array.astype(STORED[number]).reshape(1))
+                )
                 buffer = self._numbers[key] = self.new_buffer(storage, array.dtype, ())
             return buffer
         array = np.asarray(value)
@@ -222,7 +248,9 @@ class Recording(Wengert):
             strides = [s * flat.itemsize for s in b.strides]
             value = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, strides).astype(b.dtype)
             return Tensor(self, buffer, value if b.shape else value[()], storage)
-        raise TapeadNotImplementedError("a gradient within a traced function needs a value from before it, which was not kept")
+        raise TapeadNotImplementedError(
+            "a gradient within a traced function needs a value from before it, which was not kept"
+        )
 
     def memory(self, s: int) -> Tensor:
         """Give a storage that is written to as one flat tensor."""
@@ -240,7 +268,9 @@ class Recording(Wengert):
         """Write into a tensor in place."""
         self._assign(target, value, user_place())
 
-    def scatter_into(self, front: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], rows: Tensor) -> None:
+    def scatter_into(
+        self, front: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], rows: Tensor
+    ) -> None:
         """Write rows in place where integer arrays say."""
         self._scatter_rows(front, rows, tuple(self.contiguous(i) for i in indices), axes, user_place())
 
@@ -274,7 +304,9 @@ class Recording(Wengert):
             )
         if value.tape in live_recordings():
             raise ForeignTape("a value of an outer trace was used while an inner function was traced")
-        raise TapeadTypeError("a traced value was used on another tape, or by another thread, than the one it belongs to")
+        raise TapeadTypeError(
+            "a traced value was used on another tape, or by another thread, than the one it belongs to"
+        )
 
     def _lift_objects(self, array: Any) -> Any:
         parts = array.ravel().tolist()
@@ -290,7 +322,9 @@ class Recording(Wengert):
 
     def _consecutive(self, parts: list[Any], shape: tuple[int, ...]) -> Tensor | None:
         """Give back the buffer whose elements, one after another, are the parts; None if they are not."""
-        if any(type(p) is not Tensor or p.tape is not self or p.storage is not parts[0].storage for p in parts):
+        if any(
+            type(p) is not Tensor or p.tape is not self or p.storage is not parts[0].storage for p in parts
+        ):
             return None
         storage = parts[0].storage
         places = [self.buffers[p.buffer] for p in parts]
@@ -357,7 +391,14 @@ class Recording(Wengert):
         return self._elementwise_made(op, lifted, values, value, levels, weak, place)
 
     def _elementwise_made(
-        self, op: Any, operands: Sequence[Any], values: Sequence[Any], value: Any, levels: int, weak: bool, place: Place
+        self,
+        op: Any,
+        operands: Sequence[Any],
+        values: Sequence[Any],
+        value: Any,
+        levels: int,
+        weak: bool,
+        place: Place,
     ) -> Any:
         dtype = value.dtype
         kind = dtype.kind
@@ -411,7 +452,9 @@ class Recording(Wengert):
         if narrow and not np.can_cast(x.dtype, dtype, "safe"):
             return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
         levels = x.storage.levels if dtype.kind == "f" else 0
-        computed = I8 if source in (I8, B1) and number in (I8, B1) else F4 if source == F4 and number != F8 else F8
+        computed = (
+            I8 if source in (I8, B1) and number in (I8, B1) else F4 if source == F4 and number != F8 else F8
+        )
         result = self._made(value if value.ndim else value[()], number, levels)
         parameters = None if computed == number else {"computed": computed}
         self.append(COPY, (x.buffer,), (result.buffer,), parameters, user_place())
@@ -426,7 +469,9 @@ class Recording(Wengert):
         number = number_class(value.dtype)
         if number is None:
             return self._outside(value, (x,), "sum", place)  # type: ignore[no-any-return]
-        result = self._made(value if value.ndim else value[()], number, x.storage.levels if value.dtype.kind == "f" else 0)
+        result = self._made(
+            value if value.ndim else value[()], number, x.storage.levels if value.dtype.kind == "f" else 0
+        )
         self.append(OPS["sum"], (x.buffer,), (result.buffer,), None, place)
         return result
 
@@ -506,7 +551,9 @@ class Recording(Wengert):
         if not self.live or x.tape is not self:
             self._reject(x)
         if x.storage.kind is VALUE and not isinstance(x._value, np.ndarray):
-            x = self.elementwise(COPY, (x,))  # a number is a copy of its own: views of it must not reach its source
+            x = self.elementwise(
+                COPY, (x,)
+            )  # a number is a copy of its own: views of it must not reach its source
         base = np.asarray(x._value)
         try:
             value = of(base)
@@ -521,7 +568,9 @@ class Recording(Wengert):
     def _viewed(self, x: Tensor, base: Any, value: Any) -> Tensor:
         b = self.buffers[x.buffer]
         item = base.itemsize
-        if not value.size or x._value is not base:  # a number's copy shares no memory with it, but is the same place
+        if (
+            not value.size or x._value is not base
+        ):  # a number's copy shares no memory with it, but is the same place
             offset = b.offset
         else:
             offset = b.offset + (_address(value) - _address(base)) // item
@@ -585,7 +634,13 @@ class Recording(Wengert):
         if y.storage.kind is not VALUE or not isinstance(y._value, np.ndarray):
             if type(value) is Tensor and value.storage is y.storage and self._same_place(y, index, value):
                 return
-            what = "a number" if not isinstance(y._value, np.ndarray) else "an argument" if y.storage.kind is INPUT else "a constant"
+            what = (
+                "a number"
+                if not isinstance(y._value, np.ndarray)
+                else "an argument"
+                if y.storage.kind is INPUT
+                else "a constant"
+            )
             raise TapeadValueError(
                 f"assignment into {what} at {describe(place)}: that would change the caller's own data. "
                 "Copy it first (y = y.copy()), then assign"
@@ -693,7 +748,9 @@ class Recording(Wengert):
             return result
         if result.shape != y.shape:
             raise self._explained(
-                ValueError(f"non-broadcastable output operand with shape {y.shape} doesn't match {result.shape}"),
+                ValueError(
+                    f"non-broadcastable output operand with shape {y.shape} doesn't match {result.shape}"
+                ),
                 op.name,
                 [y._value],
                 user_place(),
@@ -723,12 +780,16 @@ class Recording(Wengert):
 
     def _guard(self, x: Tensor, value: Any) -> None:
         expected = bits(value)
-        self.append(OPS["guard"], (x.buffer,), (), {"expected": expected, "place": len(self.guards)}, user_place())
+        self.append(
+            OPS["guard"], (x.buffer,), (), {"expected": expected, "place": len(self.guards)}, user_place()
+        )
         self.guards.append(expected)
 
     def where_true(self, mask: Tensor) -> tuple[Tensor, ...]:
         """Give the indices where a mask holds; their number is guarded."""
-        mask = self.contiguous(mask if mask.dtype.kind == "b" else self.elementwise(OPS["not_equal"], (mask, 0)))
+        mask = self.contiguous(
+            mask if mask.dtype.kind == "b" else self.elementwise(OPS["not_equal"], (mask, 0))
+        )
         if mask.storage.kind is CONSTANT:
             return tuple(self._constant_tensor(i) for i in np.nonzero(mask._value))
         count = int(np.count_nonzero(mask._value))
@@ -802,10 +863,12 @@ class Recording(Wengert):
             return FUNCTIONS_BY_UFUNC[name](*inputs, **options)
         if name in _LOGIC and all(np.result_type(_value_of(self.lift(i))) == bool for i in inputs):
             name = _LOGIC[name]
-        op = _UFUNCS.get(name)
+        op = UFUNCS.get(name)
         if op is None or options:
             if options:
-                raise TapeadNotImplementedError(f"np.{name} with {', '.join(options)} has no rule, at {describe(user_place())}")
+                raise TapeadNotImplementedError(
+                    f"np.{name} with {', '.join(options)} has no rule, at {describe(user_place())}"
+                )
             return self.foreign(ufunc, inputs, options)
         if name in ("fabs", "float_power"):
             inputs = tuple(self._as_float(i) for i in inputs)
@@ -828,9 +891,13 @@ class Recording(Wengert):
             )
         result = self._call(ufunc, ufunc.__name__, inputs, {})
         if result.shape != out.shape:
-            raise TapeadValueError(f"in-place {ufunc.__name__} of shapes {out.shape} and {result.shape} at {describe(place)}")
+            raise TapeadValueError(
+                f"in-place {ufunc.__name__} of shapes {out.shape} and {result.shape} at {describe(place)}"
+            )
         if not np.can_cast(result.dtype, out.dtype, "same_kind"):
-            raise TapeadTypeError(f"cannot store {result.dtype} in an array of {out.dtype} in place, at {describe(place)}")
+            raise TapeadTypeError(
+                f"cannot store {result.dtype} in an array of {out.dtype} in place, at {describe(place)}"
+            )
         if result.dtype != out.dtype:
             result = self.cast(result, out.dtype)
         if out.flags.writeable and id(out) not in self._stale:
@@ -844,7 +911,9 @@ class Recording(Wengert):
         place = user_place()
         name = getattr(function, "__name__", str(function))
         if find_active((*arguments, *options.values())):
-            close = difflib.get_close_matches(name, sorted({f.__name__ for f in FUNCTIONS} | set(OPS)), n=3, cutoff=0.5)
+            close = difflib.get_close_matches(
+                name, sorted({f.__name__ for f in FUNCTIONS} | set(OPS)), n=3, cutoff=0.5
+            )
             nearest = f" Nearest: {', '.join(close)}." if close else ""
             raise TapeadNotImplementedError(
                 f"{name} has no rule (called at {describe(place)}), so no derivative can flow through it.{nearest} "
@@ -880,7 +949,18 @@ class Recording(Wengert):
 #: ufuncs that are functions, not rows: matmul and the like; filled by dispatch
 FUNCTIONS_BY_UFUNC: dict[str, Callable[..., Any]] = {}
 
-_NEVER_WRAPS = {"copy", "maximum", "minimum", "fmax", "fmin", "where", "clip", "floor_divide", "remainder", "sign"}
+_NEVER_WRAPS = {
+    "copy",
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "where",
+    "clip",
+    "floor_divide",
+    "remainder",
+    "sign",
+}
 
 
 def _scalar_buffer(storage: int, dtype: np.dtype[Any], offset: int = 0) -> Any:
