@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .dispatch import as_tensor, axes_of, here, implements, record, recording_of, refuse, view
-from .errors import TapeadTypeError, TapeadValueError
+from .dispatch import as_tensor, axes_of, here, implements, record, refuse, view
+from .errors import TapeadTypeError
 from .record import stop_gradient
 from .selection import rows, unrow
-from .shaping import along, reshape
+from .shaping import reshape
 from .tensor import UFUNC_METHODS
 
 
@@ -23,13 +23,13 @@ def dropped(x: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
     return x[tuple(0 if a in axes else slice(None) for a in range(x.ndim))]
 
 
-def _laid(y: Any, x: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
+def laid(y: Any, x: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
     """Give one number a row the shape that x has without the axes that its rows were made of."""
     kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape) if keepdims is True or a not in axes)
     return view(y, lambda v: v.reshape(kept)) if kept else y[0]
 
 
-# ---- sums ----------------------------------------------------------------------------------------------------------
+# ---- sums --------------------------------------------------------------------------------------------------
 
 
 @implements(np.sum)
@@ -51,7 +51,7 @@ def sum_(
     return dropped(x.tape.sum(x, axes), axes, keepdims)
 
 
-def _floating(a: Any, dtype: Any) -> Any:
+def floating(a: Any, dtype: Any) -> Any:
     """Give what is averaged in floating point: integers become float64."""
     x = as_tensor(a)
     if dtype is not None:
@@ -59,7 +59,7 @@ def _floating(a: Any, dtype: Any) -> Any:
     return x.astype(np.float64) if x.dtype.kind in "iub" else x
 
 
-def _count(x: Any, axes: tuple[int, ...]) -> int:
+def count(x: Any, axes: tuple[int, ...]) -> int:
     return math.prod(x.shape[a] for a in axes)
 
 
@@ -69,9 +69,9 @@ def mean(
 ) -> Any:
     """Average along axes."""
     refuse("mean", out=out, where=where)
-    x = _floating(a, dtype)
+    x = floating(a, dtype)
     axes = axes_of(axis, x.ndim)
-    return dropped(x.tape.sum(x, axes) / _count(x, axes), axes, keepdims)
+    return dropped(x.tape.sum(x, axes) / count(x, axes), axes, keepdims)
 
 
 @implements(np.var)
@@ -88,40 +88,17 @@ def var(
     ddof = options.pop("correction", ddof)
     centre = options.pop("mean", np._NoValue)
     refuse("var", out=out, **options)
-    x = _floating(a, dtype)
+    x = floating(a, dtype)
     axes = axes_of(axis, x.ndim)
-    count = _count(x, axes)
-    deviations = x - (x.tape.sum(x, axes) / count if centre is np._NoValue else centre)
-    return dropped(x.tape.sum(deviations * deviations, axes) / max(count - ddof, 0), axes, keepdims)
+    n = count(x, axes)
+    deviations = x - (x.tape.sum(x, axes) / n if centre is np._NoValue else centre)
+    return dropped(x.tape.sum(deviations * deviations, axes) / max(n - ddof, 0), axes, keepdims)
 
 
 @implements(np.std)
 def std(*arguments: Any, **options: Any) -> Any:
     """Take the root of the variance along axes; where all elements are equal its derivative is 0."""
     return record("norm_root", var(*arguments, **options))
-
-
-@implements(np.average)
-def average(
-    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False
-) -> Any:
-    """Average along axes, with weights."""
-    tape = recording_of(a, weights)
-    x = as_tensor(a, tape)
-    axes = axes_of(axis, x.ndim)
-    if weights is None:
-        y, total = mean(x, axes, keepdims=keepdims), _count(x, axes)
-    else:
-        w = as_tensor(weights, tape)
-        if w.shape != x.shape:
-            if w.shape != tuple(x.shape[a] for a in axes):
-                raise TapeadValueError(f"weights of shape {w.shape} fit no axes of {x.shape}, at {here()}")
-            w = view(w, lambda v: np.transpose(v, np.argsort(axes)))
-            w = view(w, lambda v: v.reshape([n if a in axes else 1 for a, n in enumerate(x.shape)]))
-            w = view(w, lambda v: np.broadcast_to(v, x.shape))
-        total = sum_(w, axes, keepdims=keepdims)
-        y = sum_(x * w, axes, keepdims=keepdims) / total
-    return (y, np.broadcast_to(total, y.shape).copy() if y.ndim else total) if returned else y
 
 
 @implements(np.count_nonzero)
@@ -144,7 +121,7 @@ def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, wh
     return sum_(np.equal(as_tensor(a), 0), axis, keepdims=keepdims) == 0
 
 
-# ---- products and running sums -------------------------------------------------------------------------------------
+# ---- products and running sums -----------------------------------------------------------------------------
 
 
 def _wide(a: Any, dtype: Any) -> Any:
@@ -169,7 +146,7 @@ def prod(
     refuse("prod", out=out, initial=initial, where=where)
     x = _wide(a, dtype)
     axes = axes_of(axis, x.ndim)
-    return _laid(record("prod", rows(x, axes)), x, axes, keepdims)
+    return laid(record("prod", rows(x, axes)), x, axes, keepdims)
 
 
 @implements(np.cumsum)
@@ -196,7 +173,7 @@ def cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None)
     return unrow(prod(before, 2), x.shape, place)
 
 
-# ---- extremes ------------------------------------------------------------------------------------------------------
+# ---- extremes ----------------------------------------------------------------------------------------------
 
 
 def _extreme(name: str, logical: Callable[..., Any]) -> Callable[..., Any]:
@@ -213,7 +190,7 @@ def _extreme(name: str, logical: Callable[..., Any]) -> Callable[..., Any]:
         axes = axes_of(axis, x.ndim)
         if x.dtype.kind == "b":
             return logical(x, axes, keepdims=keepdims)
-        return _laid(record(name, rows(x, axes)), x, axes, keepdims)
+        return laid(record(name, rows(x, axes)), x, axes, keepdims)
 
     extreme.__doc__ = f"Give the {name} along axes; ties share the derivative."
     return extreme
@@ -229,7 +206,7 @@ def _place(name: str) -> Callable[..., Any]:
         x = as_tensor(a)
         axes = axes_of(axis, x.ndim)
         lying = rows(x, axes)
-        return _laid(
+        return laid(
             record(name, lying.astype(np.int64) if lying.dtype.kind == "b" else lying), x, axes, keepdims
         )
 
@@ -248,150 +225,12 @@ def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any
     return max_(a, axis, keepdims=keepdims) - min_(a, axis, keepdims=keepdims)
 
 
-# ---- order statistics ----------------------------------------------------------------------------------------------
-
-
-@implements(np.quantile)
-def quantile(
-    a: Any,
-    q: Any,
-    axis: Any = None,
-    out: Any = None,
-    overwrite_input: bool = False,
-    method: str = "linear",
-    keepdims: Any = False,
-    **options: Any,
-) -> Any:
-    """Give quantiles along axes, linear between the two nearest elements; NaN where there is one."""
-    refuse("quantile", out=out, method=None if method == "linear" else method, **options)
-    x = _floating(a, None)
-    q = stop_gradient(q).tolist() if hasattr(q, "tape") else q
-    axes = axes_of(axis, x.ndim)
-    lying = np.sort(rows(x, axes), axis=1)
-    n = lying.shape[1]
-    made = []
-    for part in np.ravel(q):
-        if not 0 <= part <= 1:
-            raise TapeadValueError(f"Quantiles must be in the range [0, 1], at {here()}")
-        low = min(int(np.floor(part * (n - 1))), n - 1)
-        high, share = min(low + 1, n - 1), part * (n - 1) - low
-        y = lying[:, low] + (lying[:, high] - lying[:, low]) * float(share)
-        last = lying[:, -1]
-        made.append(_laid(np.where(np.isnan(last), last, y), x, axes, keepdims))
-    return made[0] if np.ndim(q) == 0 else np.reshape(np.stack(made), np.shape(q) + made[0].shape)
-
-
-@implements(np.percentile)
-def percentile(a: Any, q: Any, *arguments: Any, **options: Any) -> Any:
-    """Give percentiles along axes, linear between the two nearest elements."""
-    return quantile(a, np.true_divide(q, 100), *arguments, **options)
-
-
-@implements(np.median)
-def median(
-    a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False
-) -> Any:
-    """Give the middle element along axes, or the mean of the two in the middle; NaN where there is one."""
-    refuse("median", out=out)
-    x = _floating(a, None)
-    axes = axes_of(axis, x.ndim)
-    lying = np.sort(rows(x, axes), axis=1)
-    n = lying.shape[1]
-    if n == 0:
-        return mean(x, axes, keepdims=keepdims)
-    middle, last = mean(lying[:, (n - 1) // 2 : n // 2 + 1], 1), lying[:, -1]
-    return _laid(np.where(np.isnan(last), last, middle), x, axes, keepdims)
-
-
-# ---- without NaN ---------------------------------------------------------------------------------------------------
-
-
-def _filled(a: Any, value: float) -> tuple[Any, Any]:
-    """Put a number where NaN is; tell where there is a number."""
-    x = as_tensor(a)
-    if x.dtype.kind != "f":
-        return x, np.ones_like(x, bool)
-    return np.where(np.isnan(x), x.dtype.type(value), x), np.logical_not(np.isnan(x))
-
-
-@implements(np.nansum)
-def nansum(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
-) -> Any:
-    """Add up along axes what is a number."""
-    refuse("nansum", out=out, **options)
-    return sum_(_filled(a, 0.0)[0], axis, dtype, keepdims=keepdims)
-
-
-@implements(np.nanprod)
-def nanprod(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
-) -> Any:
-    """Multiply along axes what is a number."""
-    refuse("nanprod", out=out, **options)
-    return prod(_filled(a, 1.0)[0], axis, dtype, keepdims=keepdims)
-
-
-@implements(np.nanmean)
-def nanmean(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
-) -> Any:
-    """Average along axes what is a number."""
-    refuse("nanmean", out=out, **options)
-    x, numbers = _filled(_floating(a, dtype), 0.0)
-    count = sum_(numbers, axis, keepdims=keepdims).astype(x.dtype)
-    return sum_(x, axis, keepdims=keepdims) / count
-
-
-@implements(np.nanvar)
-def nanvar(
-    a: Any,
-    axis: Any = None,
-    dtype: Any = None,
-    out: Any = None,
-    ddof: Any = 0,
-    keepdims: Any = False,
-    **options: Any,
-) -> Any:
-    """Average along axes the squared deviations of what is a number."""
-    refuse("nanvar", out=out, **options)
-    x = _floating(a, dtype)
-    deviations, numbers = _filled(x - nanmean(x, axis, keepdims=True), 0.0)
-    count = np.maximum(sum_(numbers, axis, keepdims=keepdims) - ddof, 0).astype(x.dtype)
-    return sum_(deviations * deviations, axis, keepdims=keepdims) / count
-
-
-@implements(np.nanstd)
-def nanstd(*arguments: Any, **options: Any) -> Any:
-    """Take the root of the variance of what is a number."""
-    return record("norm_root", nanvar(*arguments, **options))
-
-
-def _nan_extreme(name: str, value: float, of: Callable[..., Any]) -> Callable[..., Any]:
-    def extreme(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
-        refuse(name, out=out, **options)
-        x, numbers = _filled(a, value)
-        y = of(x, axis, keepdims=keepdims)
-        return (
-            y
-            if y.dtype.kind != "f"
-            else np.where(any_(numbers, axis, keepdims=keepdims), y, y.dtype.type(np.nan))
-        )
-
-    extreme.__doc__ = f"Give what {name} gives along axes."
-    return extreme
-
-
-implements(np.nanmax)(_nan_extreme("nanmax", -np.inf, max_))
-implements(np.nanmin)(_nan_extreme("nanmin", np.inf, min_))
-
-
-# ---- log of a sum of exponentials ----------------------------------------------------------------------------------
+# ---- log of a sum of exponentials --------------------------------------------------------------------------
 
 
 def logsumexp(a: Any, axis: Any = None, keepdims: Any = False, b: Any = None) -> Any:
     """Give log(sum(b exp(a))) along axes; where the sum is 0 or infinite no derivative flows."""
-    x = _floating(a, None)
+    x = floating(a, None)
     axes = axes_of(axis, x.ndim)
     top = stop_gradient(max_(x, axes, keepdims=True))
     top = np.where(np.isfinite(top), top, x.dtype.type(0))
@@ -402,7 +241,7 @@ def logsumexp(a: Any, axis: Any = None, keepdims: Any = False, b: Any = None) ->
     return dropped(y, axes, keepdims)
 
 
-# ---- ufunc.reduce and ufunc.accumulate -----------------------------------------------------------------------------
+# ---- ufunc.reduce and ufunc.accumulate ---------------------------------------------------------------------
 
 
 def _reduce(of: Callable[..., Any], takes_dtype: bool = False) -> Callable[..., Any]:

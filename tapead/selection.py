@@ -9,7 +9,7 @@ import numpy as np
 from .dispatch import as_tensor, axes_of, here, implements, record, recording_of, refuse, view
 from .errors import TapeadValueError
 from .record import stop_gradient
-from .shaping import along, fresh, reshape
+from .shaping import along, fresh, permuted, reshape
 from .tensor import Tensor
 
 # ---- by place ----------------------------------------------------------------------------------------------
@@ -95,15 +95,13 @@ def rows(x: Any, axes: tuple[int, ...]) -> Any:
     """Lay an array out as rows: the given axes, together, become the second of two."""
     rest = tuple(a for a in range(x.ndim) if a not in axes)
     count, n = (int(np.prod([x.shape[a] for a in some], dtype=int)) for some in (rest, axes))
-    if (*rest, *axes) != tuple(range(x.ndim)):
-        x = view(x, lambda v: np.transpose(v, (*rest, *axes)))
-    return view(x, lambda v: v.reshape(count, n))
+    return reshape(permuted(x, (*rest, *axes)), (count, n))
 
 
 def unrow(y: Any, shape: tuple[int, ...], axis: int) -> Any:
     """Bring rows back to the shape that they came from, with the rows along an axis."""
-    moved = view(y, lambda v: v.reshape(*shape[:axis], *shape[axis + 1 :], -1 if y.size else shape[axis]))
-    return view(moved, lambda v: np.moveaxis(v, -1, axis)) if axis != len(shape) - 1 else moved
+    moved = reshape(y, (*shape[:axis], *shape[axis + 1 :], shape[axis]))
+    return permuted(moved, (*range(axis), len(shape) - 1, *range(axis, len(shape) - 1)))
 
 
 def _order(x: Any, axis: int) -> tuple[Any, Any]:

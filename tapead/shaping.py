@@ -26,6 +26,11 @@ def fresh(y: Tensor, x: Tensor) -> Any:
     return y.copy() if y.storage is x.storage else y
 
 
+def permuted(x: Any, order: Any) -> Any:
+    """Give a view with the axes in another order; x itself if they are in that order."""
+    return x if list(order) == list(range(x.ndim)) else view(x, lambda v: np.transpose(v, order))
+
+
 # ---- views ------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +78,7 @@ def reshape(
         y = view(view(x, np.transpose), lambda v: v.reshape(shape[::-1]))
         y = view(y, np.transpose)
     elif order == "C":
-        y = view(x, lambda v: v.reshape(shape))
+        y = x if shape == x.shape and shape else view(x, lambda v: v.reshape(shape))
     else:
         raise TapeadValueError(
             f'np.reshape of traced values takes order "C" or "F", not {order!r}, at {here()}'
