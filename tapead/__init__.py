@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-# from . import numpy  (in the making)
+from . import numpy
 from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
 from .define import Tape

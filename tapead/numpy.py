@@ -162,8 +162,8 @@ def _collect(namespace: Any) -> dict[str, Any]:
 
 #: names that are NumPy's own for traced values, too
 _PLAIN = """
-    arange tri tril_indices triu_indices tril_indices_from triu_indices_from diag_indices indices ix_ s_ ndindex
-    broadcast_shapes finfo iinfo dtype ndarray errstate isscalar pi e euler_gamma inf nan newaxis
+    arange tri tril_indices triu_indices tril_indices_from triu_indices_from diag_indices indices ix_ s_
+    ndindex broadcast_shapes finfo iinfo dtype ndarray errstate isscalar pi e euler_gamma inf nan newaxis
     bool_ int8 int16 int32 int64 uint8 uint16 uint32 float32 float64 floating integer number generic
 """.split()  # noqa: SIM905
 

@@ -26,6 +26,10 @@ trace
 tree
 scipy.special scipy.linalg scipy.__init__
 numpy
+contraction
+statistics
+reductions products linear
+selection pointwise joining
 shaping
 dispatch
 record
