@@ -4,6 +4,7 @@ Most are the C library's, through `math`; what NumPy does differently (floor div
 half to even, ...) is written out here, small enough that LLVM inlines it into the generated loops.
 """
 
+import math
 from math import (
     acos as arccos,
 )
@@ -51,7 +52,7 @@ import numpy as np
 from .jit import kernel
 
 exp2, cbrt, log2, floor, ceil, rint, trunc = np.exp2, np.cbrt, np.log2, np.floor, np.ceil, np.rint, np.trunc
-sign, signbit, floor_divide, remainder = np.sign, np.signbit, np.floor_divide, np.remainder
+sign, signbit = np.sign, np.signbit
 logaddexp, logaddexp2, fmod = np.logaddexp, np.logaddexp2, np.fmod
 
 __all__ = [  # noqa: RUF022 - the order of the table
@@ -101,3 +102,27 @@ def int_floor_divide(x, y):  # type: ignore[no-untyped-def]
 @kernel
 def int_remainder(x, y):  # type: ignore[no-untyped-def]
     return x % y if y != 0 else x * 0
+
+
+@kernel
+def floor_divide(x, y):  # type: ignore[no-untyped-def]
+    if y == 0:
+        return x / y
+    rest = np.fmod(x, y)
+    quotient = (x - rest) / y
+    if rest != 0 and (y < 0) != (rest < 0):
+        quotient -= 1
+    if quotient == 0:
+        return math.copysign(quotient, x / y)
+    down = np.floor(quotient)
+    return down + 1 if quotient - down > 0.5 else down
+
+
+@kernel
+def remainder(x, y):  # type: ignore[no-untyped-def]
+    rest = np.fmod(x, y)
+    if y == 0 or rest != rest:
+        return rest
+    if rest == 0:
+        return math.copysign(rest, y)
+    return rest + y if (y < 0) != (rest < 0) else rest

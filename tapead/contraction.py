@@ -41,8 +41,8 @@ def einsum(*arguments: Any, out: Any = None, optimize: Any = False, dtype: Any =
     pieces = [_simple(v, t, sizes) for v, t in zip(values, terms, strict=True)]
     for pair in _path(pieces, output):
         left, *rest = [pieces.pop(k) for k in sorted(pair, reverse=True)]
-        for right in rest:
-            kept = set(output).union(*(term for _, term in pieces + rest[rest.index(right) + 1 :]))
+        for k, right in enumerate(rest, 1):
+            kept = set(output).union(*(term for _, term in pieces + rest[k:]))
             left = _contract(left, right, kept)
         pieces.append(left)
     ((value, term),) = pieces

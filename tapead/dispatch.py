@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from .errors import TapeadAxisError, TapeadNotImplementedError, TapeadValueError
+from .kernels.table import OPS
 from .record import FUNCTIONS_BY_UFUNC, Recording, current, find_tensor
 from .tape import describe, user_place
 from .tensor import FUNCTIONS, Tensor
@@ -73,8 +74,14 @@ def as_tensor(value: Any, recording: Recording | None = None) -> Any:
 
 
 def record(name: str, *operands: Any, **parameters: Any) -> Any:
-    """Record an op by name on the tape of its operands; give its result, or a tuple of them."""
-    return recording_of(*operands).structural(name, *operands, **parameters)
+    """Record an op by name on the tape of its operands; give its result, or a tuple of them.
+
+    Where no operand is (or holds) a tensor it is NumPy that computes.
+    """
+    tensor = find_tensor(operands)
+    if tensor is None:
+        return OPS[name].numpy(*operands, **parameters)
+    return tensor.tape.structural(name, *operands, **parameters)
 
 
 def view(x: Tensor, of: Callable[[Any], Any]) -> Any:

@@ -164,7 +164,7 @@ class Planner:
         self.preset_slots: list[tuple[int, int, Any]] = []
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
-        self._outside = self._used_outside_runs()
+        self._last_use = self._last_uses()
         k = 0
         while k < len(self.needed):
             run = self._run_length(k)
@@ -246,12 +246,10 @@ class Planner:
             end += 1
         return end - start if number is not None else 0
 
-    def _used_outside_runs(self) -> set[int]:
-        outside = set(self.kept)
-        for k in self.needed:
-            if not self._scalar(k):
-                outside.update(self.storage_of[b] for b in self.tape.operand_buffers[k])
-        return outside
+    def _last_uses(self) -> dict[int, int]:
+        """Give the last instruction that reads each storage; past the end for what is read after a sweep."""
+        last = {self.storage_of[b]: k for k in self.needed for b in self.tape.operand_buffers[k]}
+        return last | dict.fromkeys(self.kept, len(self.tape))
 
     def _scalar_run(self, run: list[int]) -> None:
         tape, of = self.tape, self.storage_of
@@ -308,7 +306,7 @@ class Planner:
             code += [op.code, slot, *slots, active]
             if tape.storages[z].size == 1 and not has_adjoint:
                 local[z] = slot
-                if z not in self._outside:
+                if self._last_use.get(z, -1) <= run[-1]:
                     continue
             code += [SCALAR_OUT, slot, slot, results[0], tape.storages[z].number, int(has_adjoint)]
             forget(z)

@@ -107,6 +107,7 @@ class Recording(Wengert):
             int, Tensor
         ] = {}  # instruction that writes -> what it overwrote, as a value that derivatives flow through
         self._numbers: dict[Any, int] = {}
+        self._weak: set[int] = set()  # the buffers of Python's own numbers, which leave float32 as it is
         self._constants: dict[int, tuple[Any, Any, int]] = {}
         self._stale: dict[int, tuple[Any, Any, Place]] = {}
 
@@ -164,6 +165,8 @@ class Recording(Wengert):
                     Storage(CONSTANT, number, 1, data=array.astype(STORED[number]).reshape(1))
                 )
                 buffer = self._numbers[key] = self.new_buffer(storage, array.dtype, ())
+                if type(value) in (float, int):
+                    self._weak.add(buffer)
             return buffer
         array = np.asarray(value)
         if id(array) in self._stale:
@@ -243,6 +246,8 @@ class Recording(Wengert):
         storage = self.storages[b.storage]
         if self._values is not None and buffer in self._values:
             return Tensor(self, buffer, self._values[buffer], storage)
+        if buffer in self._weak:
+            return Tensor(self, buffer, float(storage.data[0]), storage, True)
         if storage.kind is CONSTANT:
             flat = storage.data.reshape(-1)
             strides = [s * flat.itemsize for s in b.strides]
@@ -457,6 +462,7 @@ class Recording(Wengert):
         )
         result = self._made(value if value.ndim else value[()], number, levels)
         parameters = None if computed == number else {"computed": computed}
+        self.keep(x)
         self.append(COPY, (x.buffer,), (result.buffer,), parameters, user_place())
         return result
 
@@ -472,6 +478,7 @@ class Recording(Wengert):
         result = self._made(
             value if value.ndim else value[()], number, x.storage.levels if value.dtype.kind == "f" else 0
         )
+        self.keep(x)
         self.append(OPS["sum"], (x.buffer,), (result.buffer,), None, place)
         return result
 
@@ -530,7 +537,9 @@ class Recording(Wengert):
 
     def _constant_tensor(self, value: Any) -> Tensor:
         buffer = self.constant(value)
-        return Tensor(self, buffer, np.asarray(value), self.storages[self.buffers[buffer].storage])
+        array = np.asarray(value)
+        array = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+        return Tensor(self, buffer, array, self.storages[self.buffers[buffer].storage])
 
     def tensor(self, value: Any) -> Tensor:
         """Give a tensor of anything that can be an operand; what is no tensor is copied in as a constant."""
@@ -770,7 +779,10 @@ class Recording(Wengert):
             if not x.tape.live and not x.tape.replays:
                 return bool(x._value)
             self._reject(x)
-        decision = bool(x._value)  # NumPy's own error for more than one element
+        try:
+            decision = bool(x._value)
+        except ValueError as error:
+            raise self._explained(error, "bool()", [x._value], user_place()) from error
         if len(self.guards) < len(self.forced):
             decision = bool(self.forced[len(self.guards)])
         if x.dtype.kind != "b":

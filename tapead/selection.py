@@ -51,7 +51,7 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
 def nonzero(a: Any) -> Any:
     """Give the indices of what is not zero, an array an axis; their number is guarded."""
     x = as_tensor(a)
-    return x.tape.places(x)
+    return x.tape.where_true(x)
 
 
 @implements(np.flatnonzero)
@@ -283,6 +283,6 @@ def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """Give the powers of the elements as columns."""
     x = as_tensor(x)
-    columns = x.size if N is None else N
-    exponents = np.arange(columns) if increasing else np.arange(columns)[::-1]
-    return np.power(view(x, lambda v: v[:, None]), exponents.astype(x.dtype))
+    x = x.astype(np.promote_types(x.dtype, int), copy=False)
+    exponents = np.arange(x.size if N is None else N)
+    return np.power(x[:, None], (exponents if increasing else exponents[::-1]).astype(x.dtype))

@@ -269,6 +269,6 @@ def linspace(
     start, stop = tape.lift(start), tape.lift(stop)
     parts = max(num - 1 if endpoint else num, 1)
     step = (stop - start) / parts
-    steps = np.reshape(np.arange(num), (num,) + (1,) * np.ndim(step))
+    steps = np.arange(num, dtype=step.dtype).reshape((num,) + (1,) * step.ndim)
     y = np.moveaxis(start + steps * step, 0, axis)
     return (y, step) if retstep else y

@@ -67,7 +67,10 @@ def quantile(
         y = lying[:, low] + (lying[:, high] - lying[:, low]) * float(share)
         last = lying[:, -1]
         made.append(laid(np.where(np.isnan(last), last, y), x, axes, keepdims))
-    return made[0] if np.ndim(q) == 0 else np.reshape(np.stack(made), np.shape(q) + made[0].shape)
+    if np.ndim(q) == 0:
+        return made[0]
+    dtype = np.result_type(x.dtype, np.asarray(q).dtype)
+    return np.reshape(np.stack(made, dtype=dtype), np.shape(q) + made[0].shape)
 
 
 @implements(np.percentile)

@@ -141,7 +141,10 @@ class Tensor:
 
     def __index__(self) -> int:
         if self.dtype.kind not in "iu" or self.ndim:
-            raise TypeError("only integer scalar arrays can be converted to a scalar index")
+            raise TapeadTypeError(
+                f"an array of dtype {self.dtype} and shape {self.shape} cannot be used as an integer, at "
+                f"{describe(user_place())}: only integer numbers can (round it with int(tapead.stop_gradient(...)))"
+            )
         return operator.index(self._number("index"))
 
     def __round__(self, digits: int = 0) -> Any:
