@@ -485,12 +485,18 @@ class Recording(Wengert):
     def write(self, target: Tensor, value: Any) -> None:
         """Copy a value into a part of memory that `empty` has made; broadcast like an assignment."""
         value = self.lift(value)
+        if type(value) is not Tensor:
+            value = np.asarray(value, target.dtype)
+            value = value if value.ndim else value[()]
+        elif value.dtype != target.dtype:
+            value = self.cast(value, target.dtype)
         operand = self._operand(value)
         levels = value.storage.levels if type(value) is Tensor else 0
         if type(value) is Tensor:
-            self._keep_operands((value,))
+            self.keep(value)
             value = value._value
         target._value[...] = value
+        self.keep(target)
         if target.dtype.kind == "f":
             target.storage.levels |= levels
         self.append(COPY, (operand,), (target.buffer,), None, user_place())
