@@ -14,7 +14,8 @@ from importlib.metadata import version
 
 from . import __version__
 from .kernels import library
-from .screen import PlainScreen, kernel_lines, screen_for
+from .screen import PlainScreen, screen_for
+from .warm import compile_kernels, cores, kernel_lines
 
 # Modules of the extra `demo` and the packages that bring them.
 EXTRAS = {"sklearn": "scikit-learn", "rich": "rich"}
@@ -39,10 +40,10 @@ def warmup(arguments: argparse.Namespace) -> None:
     except ModuleNotFoundError:  # a container image needs no colours
         screen = PlainScreen(sys.stdout)
     started = time.perf_counter()
-    with kernel_lines(screen) as compiled, screen.progress("kernels", len(library.GROUPS)) as advance:
+    compiled = compile_kernels(library.GROUPS, screen)
+    with kernel_lines(screen, compiled):
         for group in library.GROUPS:
             library.load(group)
-            advance(group)
     screen.line(
         f"{len(library.GROUPS)} kernel groups ready, {len(compiled)} of them compiled just now, "
         f"after {time.perf_counter() - started:.1f} s; kept in {library.cache_folder()}"
@@ -61,7 +62,6 @@ def environment() -> list[tuple[str, str]]:
 
     features = [name for name, on in binding.get_host_cpu_features().items() if on]
     vector = [name for name in features if name.startswith(("sse", "avx", "fma", "neon", "sve"))]
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     limits = [
         f"{name}={os.environ[name]}"
         for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -77,7 +77,7 @@ def environment() -> list[tuple[str, str]]:
         ("cache folder", library.cache_folder()),
         ("cpu", binding.get_host_cpu_name()),
         ("cpu features", " ".join(sorted(vector)) or "no vector extension found"),
-        ("cores", f"{usable} usable of {os.cpu_count()}"),
+        ("cores", f"{cores()} usable of {os.cpu_count()}"),
         ("threads", ", ".join(limits) or "not limited by the environment"),
         ("kernels", groups),
     ]

@@ -15,7 +15,8 @@ from .api import value_and_grad
 from .check import numerical_grad
 from .kernels import library
 from .scipy.special import logsumexp
-from .screen import Screen, kernel_lines
+from .screen import Screen
+from .warm import compile_kernels, kernel_lines
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -26,6 +27,9 @@ BATCH = 32
 RATE = 0.2  # the step length alpha
 DIRECTIONS = 10
 ROUNDS = 7
+
+# What the loss below will need, the slowest to compile first: known ahead, they are compiled side by side.
+KERNELS = ("blocks_f8", "reduce", "index", "products", "sweeps")
 
 
 class Parameters(NamedTuple):
@@ -79,7 +83,7 @@ class Figures:
     seconds: dict[str, float]
 
 
-def loss(parameters: Parameters, X: Floats, labels: Ints) -> Floats:
+def loss(parameters: Parameters, X: Floats, labels: Ints) -> Any:
     """Sum the cross-entropy of softmax regression over the rows of `X`.
 
     `X` has shape (B, pixels) and `labels` (B,). Plain NumPy: what changes from call to call
@@ -152,7 +156,7 @@ def check_directions(vg: LossAndGradient, parameters: Parameters, X: Floats, lab
     for _ in range(DIRECTIONS):
         direction = unit_direction(rng, parameters)
 
-        def along(t: float, direction: Parameters = direction) -> Floats:
+        def along(t: float, direction: Parameters = direction) -> Any:
             moved = Parameters(*(p + t * d for p, d in zip(parameters, direction, strict=True)))
             return loss(moved, X, labels) / len(labels)
 
@@ -198,7 +202,10 @@ def run(screen: Screen) -> Figures:
         f"{digits.X.shape[1]} pixels each"
     )
     vg = value_and_grad(loss)
-    with kernel_lines(screen) as compiled:
+    compiling_started = time.perf_counter()
+    compiled = compile_kernels(KERNELS, screen)
+    compiling = time.perf_counter() - compiling_started
+    with kernel_lines(screen, compiled):
         training_started = time.perf_counter()
         parameters = train(vg, digits, screen)
         training = time.perf_counter() - training_started
@@ -210,7 +217,7 @@ def run(screen: Screen) -> Figures:
     difference = max(float(np.max(np.abs(a - b))) for a, b in zip(gradient, by_hand, strict=True))
     speeds = race(vg, parameters, X, labels)
 
-    kernels = sum(library.seconds.values())
+    loading = sum(library.seconds.values())
     return Figures(
         accuracy=accuracy(parameters, digits.held_X, digits.held_labels),
         loss=float(loss(parameters, digits.held_X, digits.held_labels)) / len(digits.held_labels),
@@ -226,9 +233,9 @@ def run(screen: Screen) -> Figures:
         gradients_per_second=speeds,
         compiled=compiled,
         seconds={
-            "kernels": kernels,
+            "kernels": compiling + loading,
             "tracing": vg.seconds_tracing,
-            "training": max(0.0, training - kernels),
+            "training": max(0.0, training - loading),
             "total": time.perf_counter() - started,
         },
     )

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
-from .kernels import library
-
 Advance = Callable[[str], None]
 
 
@@ -106,25 +104,3 @@ def screen_for(stream: TextIO) -> Screen:
     Raises ModuleNotFoundError when it is a terminal and rich is not installed.
     """
     return TerminalScreen() if stream.isatty() else PlainScreen(stream)
-
-
-@contextmanager
-def kernel_lines(screen: Screen) -> Iterator[list[str]]:
-    """Write a line when kernels are being compiled; give the list of groups compiled so far."""
-    compiled: list[str] = []
-
-    def hear(group: str, event: str) -> None:
-        if event == "compiling":
-            if not compiled:
-                screen.line(
-                    f"Compiling kernels (first time on this machine; kept in {library.cache_folder()})"
-                )
-            compiled.append(group)
-        elif event == "ready" and group in compiled:
-            screen.line(f"  {group}: {library.seconds[group]:.1f} s")
-
-    library.listeners.append(hear)
-    try:
-        yield compiled
-    finally:
-        library.listeners.remove(hear)

@@ -15,6 +15,7 @@ STOREYS = """
 __main__
 cli
 demo
+warm
 screen
 __init__
 explanation

@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from tapead import screen
-from tapead.kernels import library
 
 
 class Terminal(io.StringIO):
@@ -57,37 +56,3 @@ def test_a_table_shows_title_columns_and_cells(kind, capsys):
     written = capsys.readouterr().out
     for text in ("Powers", "base", "square", " 2 ", "4", " 3 ", "9"):
         assert text in written
-
-
-class Recorder:
-    def __init__(self):
-        self.lines = []
-
-    def line(self, text=""):
-        self.lines.append(text)
-
-
-def test_kernel_lines_say_what_is_compiled_and_nothing_of_what_is_loaded(monkeypatch):
-    monkeypatch.setattr(library, "seconds", {"slow": 3.21, "fast": 0.02})
-    monkeypatch.setattr(library, "listeners", [])
-    recorder = Recorder()
-    with screen.kernel_lines(recorder) as compiled:
-        (hear,) = library.listeners
-        hear("fast", "loading")
-        hear("fast", "ready")
-        assert recorder.lines == []
-        hear("slow", "compiling")
-        assert recorder.lines == [
-            f"Compiling kernels (first time on this machine; kept in {library.cache_folder()})"
-        ]
-        hear("slow", "ready")
-    assert recorder.lines[1:] == ["  slow: 3.2 s"]
-    assert compiled == ["slow"]
-    assert library.listeners == []
-
-
-def test_kernel_lines_stop_listening_after_an_error(monkeypatch):
-    monkeypatch.setattr(library, "listeners", [])
-    with pytest.raises(KeyError), screen.kernel_lines(Recorder()):
-        raise KeyError
-    assert library.listeners == []
