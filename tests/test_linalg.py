@@ -231,6 +231,30 @@ def test_nothing_and_integers():
     assert np.array_equal(grad(lambda a: np.sum(np.linalg.matrix_power(a, 0) * a))(A), np.eye(3))
 
 
+def test_overwritten_operands_and_results():
+    """What the reverse sweep reads of a solution or factor is put back, where the function writes over it."""
+
+    def f(a):
+        m = a @ a.T + np.eye(3)
+        x, factor, d = np.linalg.solve(m, V), np.linalg.cholesky(m), np.linalg.det(m)
+        m[1:] = a[0, 0]
+        x[1] *= a[0, 1]
+        factor[0] = a[2]
+        return np.sum(x * x) * d + np.sum(factor**3) + np.sum(m)
+
+    expect.right(f, A, B)
+
+
+def test_lists_and_object_arrays_of_traced_numbers():
+    def rows(x):
+        return [[x[0], 1.0], [0.5, x[1]]]
+
+    def f(x, np=tapead.numpy, solve=tapead.scipy.linalg.solve_triangular):
+        return np.linalg.det(rows(x)) + np.sum(solve(np.array(rows(x)), [x[2], 2.0]))
+
+    expect.right(f, V, A[0], reference=lambda x: f(x, np, scipy.linalg.solve_triangular))
+
+
 def test_the_sign_may_leave():
     """No derivative flows through a determinant's sign: it may be a number, and is guarded."""
 
