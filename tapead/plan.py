@@ -215,8 +215,8 @@ class Planner:
         parameters = self.tape.parameters[k]
         if parameters and "computed" in parameters:
             return int(parameters["computed"])
-        results = self.tape.result_buffers[k]
-        return self.tape.storages[self.storage_of[results[0]]].number
+        number = self.tape.storages[self.storage_of[self.tape.result_buffers[k][0]]].number
+        return I8 if number == B1 else number  # truth values are computed as integers
 
     def _single(self, buffer: int) -> bool:
         return math.prod(self.tape.buffers[buffer].shape) == 1
