@@ -269,8 +269,8 @@ def asarray_with_a_dtype(x):
         (asarray_with_a_dtype, "np.asarray("),
     ],
 )
-def test_what_numpy_does_not_hand_over_is_right_or_names_the_line_and_the_fix(f, line):
-    """NumPy asks a Python float in an object array for its sine, and knows no way to a float array but float()."""
+def test_what_numpy_does_not_hand_over_names_the_line_and_the_fix(f, line):
+    """NumPy asks a Python float in an object array for its sine; its way to a float array is float()."""
     try:
         expect.right(f, X, Y)
     except TypeError:

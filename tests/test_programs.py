@@ -183,7 +183,7 @@ MATRIX = [
 ]
 SCALAR = [
     ("np.full(3, {x})", lambda: (3,)),
-    ("np.array([{x}, 1.0, {x} * 2.0])", lambda: (3,)),
+    ("tnp.array([{x}, 1.0, {x} * 2.0])", lambda: (3,)),
     ("np.ones(2) * {x}", lambda: (2,)),
     ("{x} if {x} > 0.3 else {x} * 0.5 - 1.0", lambda: ()),
     ("np.abs({x})", lambda: ()),
@@ -290,11 +290,15 @@ def programs(draw, branches=True):
                 made += 1
                 lines += [line.format(x=x, z=name) for line in draw(st.sampled_from(STEER))]
                 shapes[name] = ()
-    last = [name for name in list(shapes)[-3:] if name not in "cm"] or ["x"]
-    total = " + ".join(f"np.sum(np.tanh({name}))" for name in last)
+    last = list(shapes)[-1]
+    if shapes[last] == () and draw(st.booleans()):
+        result = last
+    else:
+        used = ["x", *[name for name in list(shapes)[-3:] if name not in "xcm"]]
+        result = " + ".join(f"np.sum(np.tanh({name}))" for name in used)
     return "def f(x, np, tnp, c, m):\n" + "".join(
         f"    {line}\n" for line in lines
-    ) + f"    return {total}\n", size
+    ) + f"    return {result}\n", size
 
 
 def fits(one, other):
