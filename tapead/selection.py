@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .dispatch import as_tensor, axes_of, here, implements, record, recording_of, refuse, view
+from .dispatch import as_tensor, axes_of, here, implements, record, recording_of, refuse
 from .errors import TapeadValueError
 from .record import stop_gradient
 from .shaping import along, fresh, permuted, reshape

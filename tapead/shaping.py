@@ -146,7 +146,10 @@ def _splits(
     def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
         x = as_tensor(ary)
         (place,) = axes_of(axis if axis_for is None else axis_for(x.ndim), x.ndim)
-        pieces = of(np.arange(x.shape[place]), indices_or_sections)
+        try:
+            pieces = of(np.arange(x.shape[place]), indices_or_sections)
+        except ValueError as error:
+            raise TapeadValueError(f"{error}, at {here()}") from error
         return [x[along(place, slice(p[0], p[-1] + 1) if len(p) else slice(0, 0), x.ndim)] for p in pieces]
 
 
