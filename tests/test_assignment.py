@@ -285,6 +285,25 @@ def other_builders(xp, x):
 
 
 @case(ASSIGNMENTS)
+def lifted_lists(xp, x):
+    y = xp.zeros((2, 3))
+    y[:] = [x[2], x[1], x[0]]
+    y[1] += [x[0], x[0], x[0]]
+    y[:, ::2] *= [x[0], x[2]]
+    return np.sum(y * M[:2])
+
+
+@case(ASSIGNMENTS)
+def lifted_object_arrays(xp, x):
+    y = xp.zeros((3, 3))
+    y[np.array([1, 0])] = np.array([x[2], x[0], x[1]])
+    y[:, np.array([2, 1])] += np.full(2, x[1] * x[0])
+    y[2] = np.full(3, x[2])[::-1]
+    y[:2, 0] = np.full(3, x[0])[:2]
+    return np.sum(y * M) + np.sum(xp.reshape(np.array([x[2], x[1], x[0]]), (3, 1)) * M)
+
+
+@case(ASSIGNMENTS)
 def array_from_traced_values(xp, x):
     y = xp.array([x[0], 2.0, x[1] * x[2]])
     y[1] = x[0]
