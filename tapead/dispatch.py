@@ -2,8 +2,8 @@
 
 An implementation is an ordinary function with NumPy's own parameters, marked `@implements(np.mean)`. It is
 called with tensors, arrays, numbers, and lists of them, at least one of which is or holds a tensor. They are
-in `shaping`, `joining`, `pointwise`, `selection`, `reductions`, `statistics`, `products`, `contraction` and
-`linear`. Tensors are typed `Any` there: the stubs of NumPy's functions know arrays only.
+in `shaping`, `joining`, `pointwise`, `selection`, `placement`, `reductions`, `statistics`, `products`,
+`contraction` and `linear`. Tensors are typed `Any` there: the stubs of NumPy's functions know arrays only.
 """
 
 from __future__ import annotations

@@ -135,6 +135,19 @@ def block(arrays: Any) -> Any:
     return join(arrays, -depth) if depth else as_tensor(arrays, tape).copy()
 
 
+@implements(np.apply_along_axis)
+def apply_along_axis(func1d: Any, axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
+    """Apply a function to each vector along an axis."""
+    x = as_tensor(arr)
+    (place,) = axes_of(axis, x.ndim)
+    x = np.moveaxis(x, place, -1)
+    shape = x.shape[:-1]
+    made = stack([func1d(x[at], *args, **kwargs) for at in np.ndindex(shape)])
+    y = reshape(made, shape + made.shape[1:])
+    news = range(len(shape), y.ndim)
+    return np.moveaxis(y, news, range(place, place + len(news))) if news else y
+
+
 # ---- repeating --------------------------------------------------------------------------------------------
 
 

@@ -16,14 +16,36 @@ from typing import Any
 
 import numpy as np
 
-from . import contraction, joining, linear, pointwise, products, reductions, selection, shaping, statistics
+from . import (
+    contraction,
+    joining,
+    linear,
+    placement,
+    pointwise,
+    products,
+    reductions,
+    selection,
+    shaping,
+    statistics,
+)
 from .errors import TapeadAttributeError
 from .record import FUNCTIONS_BY_UFUNC, UFUNCS, find_tensor, live_recordings
 from .shaping import filled
 from .tape import number_class
 from .tensor import FUNCTIONS, Tensor
 
-_RULES = (contraction, joining, linear, pointwise, products, reductions, selection, shaping, statistics)
+_RULES = (
+    contraction,
+    joining,
+    linear,
+    placement,
+    pointwise,
+    products,
+    reductions,
+    selection,
+    shaping,
+    statistics,
+)
 
 
 # ---- new arrays ------------------------------------------------------------------------------------------

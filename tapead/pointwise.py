@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .dispatch import as_tensor, here, implements, record, recording_of, refuse, view
-from .errors import TapeadTypeError
+from .dispatch import as_tensor, implements, record, recording_of, refuse, view
 from .kernels.table import OPS, Elementwise
 from .record import find_tensor, plain, stop_gradient
-from .tensor import UFUNC_METHODS, Tensor
+from .tensor import UFUNC_METHODS
 
 # ---- choices -----------------------------------------------------------------------------------------------
 
@@ -265,14 +264,18 @@ for _function in (
     _of_values(_function)
 
 
-@implements(np.copyto)
-def copyto(dst: Any, src: Any, casting: Any = "same_kind", where: Any = True) -> None:
-    """Assign the values of one array to another, broadcast."""
-    if type(dst) is not Tensor:
-        fix = "make it with tapead.numpy.zeros"
-        raise TapeadTypeError(f"a traced value cannot be written into a plain array ({fix}), at {here()}")
-    target: Any = dst
-    target[...] = src if where is True else np.where(where, src, target)
+def _without_derivative(function: Callable[..., Any]) -> None:
+    """Let NumPy's own function work on the values, at every call: it gives nothing that has a derivative."""
+
+    @implements(function)
+    def of(*arguments: Any, **options: Any) -> Any:
+        tape = recording_of(*arguments, *options.values())
+        return tape.foreign(function, stop_gradient(arguments), stop_gradient(options))
+
+
+_without_derivative(np.isin)
+_without_derivative(np.argpartition)
+_without_derivative(np.lexsort)
 
 
 # ---- ufunc.outer -------------------------------------------------------------------------------------------

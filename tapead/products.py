@@ -178,16 +178,3 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
 def vector_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """Give the vector products of vectors of three."""
     return cross(x1, x2, axis=axis)
-
-
-@implements(np.trace)
-def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
-    """Add up diagonals."""
-    refuse("trace", out=out)
-    return np.sum(np.diagonal(as_tensor(a), offset, axis1, axis2), axis=-1, dtype=dtype)
-
-
-@implements(np.linalg.trace)
-def matrix_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
-    """Add up the diagonals of matrices."""
-    return trace(x, offset, -2, -1, dtype)

@@ -43,8 +43,13 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     (place,) = axes_of(axis, x.ndim)
     if indices.ndim != x.ndim:
         raise TapeadValueError(f"`indices` and `arr` must have the same number of dimensions, at {here()}")
-    grid = [np.arange(n).reshape((-1,) + (1,) * (x.ndim - k - 1)) for k, n in enumerate(x.shape)]
-    return x[(*grid[:place], indices, *grid[place + 1 :])]
+    return x[grid_along(x.shape, place, indices)]
+
+
+def grid_along(shape: tuple[int, ...], axis: int, indices: Any) -> tuple[Any, ...]:
+    """Give the index that names, in each row along an axis, what the same row of indices names."""
+    grid: list[Any] = [np.arange(n).reshape((-1,) + (1,) * (len(shape) - k - 1)) for k, n in enumerate(shape)]
+    return (*grid[:axis], indices, *grid[axis + 1 :])
 
 
 @implements(np.nonzero)

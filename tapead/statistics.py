@@ -176,3 +176,19 @@ def _nan_extreme(name: str, value: float, of: Callable[..., Any]) -> Callable[..
 
 implements(np.nanmax)(_nan_extreme("nanmax", -np.inf, max_))
 implements(np.nanmin)(_nan_extreme("nanmin", np.inf, min_))
+
+
+# ---- counts ------------------------------------------------------------------------------------------------
+
+
+@implements(np.bincount)
+def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
+    """Count whole numbers, or add up their weights; how many bins there are is guarded."""
+    tape = recording_of(x, weights)
+    x = as_tensor(x, tape).astype(np.int64, copy=False)
+    if x.size and bool(np.min(x) < 0):
+        raise TapeadValueError(f"'list' argument must have no negative elements, at {here()}")
+    n = max(int(np.max(x)) + 1 if x.size else 0, minlength)
+    w = as_tensor(np.ones(x.shape) if weights is None else weights, tape).astype(np.float64, copy=False)
+    total = record("spread", w, x, shape=(n,), axes=(0,))
+    return total.astype(np.int64) if weights is None else total

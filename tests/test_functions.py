@@ -302,6 +302,18 @@ np.convolve(x, y) | 5 | 3
 np.convolve(x, y, "same") | 3 | 4
 np.convolve(x, y, "valid") | 5 | 2
 np.correlate(x, y, "full") | 4 | 3
+np.apply_along_axis(np.sum, 0, x) | 2 3 4
+np.apply_along_axis(lambda v: v[::-1] ** 2, 1, x) | 2 3 2
+np.bincount(np.array([0, 2, 2, 5]), x) | 4
+np.bincount(np.array([0, 2]), x, minlength=4) | 2
+placed(np.copyto, x, y) | 2 3 | 3
+placed(np.copyto, x, y, where=[True, False, True]) | 2 3 | 3
+placed(np.put_along_axis, x, np.array([[0], [2]]), y, 1) | 2 3 | 2 1
+placed(np.fill_diagonal, x, y) | 3 3 |
+placed(np.fill_diagonal, x, y) | 2 3 | 2
+placed(np.add.at, x, np.array([0, 2, 0]), y) | 3 | 3
+placed(np.add.at, x, [1, 1], y) | 3 2 | 2
+placed(np.add.at, x, (np.array([0, 1, 0]), np.array([1, 1, 1])), y) | 2 3 | 3
 np.vander(x, 3) | 4
 np.vander(x, increasing=True) | 3
 np.multiply.outer(x, y) | 2 3 | 2
@@ -334,6 +346,7 @@ np.max(np.floor(x).astype(int), axis=0) | 3 4
 np.sort(np.argmax(x, axis=1)) | 3 4
 np.sum(np.argmax(x, axis=1)) | 3 4
 (x > 0) @ (x > 1).T | 3 4
+np.bincount(np.argmax(x, axis=0), minlength=4) | 4 3
 np.argmax(x, axis=1) @ np.arange(3) | 3 4
 np.einsum("i,i", np.argmax(x, axis=1), np.arange(3)) | 3 4
 np.concatenate([x > 0, x > 1]) | 3
@@ -379,8 +392,15 @@ def cases(table):
     return found
 
 
+def placed(change, x, *arguments, **options):
+    """Change a copy of x in place."""
+    y = x.copy()
+    change(y, *arguments, **options)
+    return y
+
+
 def function(text):
-    return eval(f"lambda x, y=None: {text}", {"np": np})
+    return eval(f"lambda x, y=None: {text}", {"np": np, "placed": placed})
 
 
 def points(text, shapes, dtype=float, seed=0):
@@ -442,7 +462,7 @@ def storages(result):
 
 @pytest.mark.parametrize(("text", "shapes"), [*cases(SMOOTH), *cases(CHOICES)])
 def test_value_dtype_and_memory(text, shapes):
-    """The value is NumPy's, and shares memory with x where NumPy's does and only there; all can be replayed."""
+    """The value is NumPy's, sharing memory with x where NumPy's does and only there; all can be replayed."""
     f = function(text)
     for dtype, rtol in ((np.float64, 1e-13), (np.float32, 3e-6)):
         arguments = points(text, shapes, dtype)
@@ -572,6 +592,29 @@ def test_a_number_is_not_changed_in_place():
     np.testing.assert_allclose(gradient, 2 * x.sum() + 1 + 8 * (x @ x) * x)
 
 
+def test_python_floats():
+    def f(x):
+        parts = [
+            np.sum(x),
+            np.mean(x),
+            np.max(x),
+            np.prod(x),
+            np.clip(x, 0, 1),
+            np.where(x > 0, x, 0.0),
+            np.reshape(x, (1,))[0],
+        ]
+        return np.sum(np.stack(parts) ** 2) + np.dot(x, x) + np.einsum(",->", x, x)
+
+    value, gradient = tapead.value_and_grad(f)(0.7)
+    np.testing.assert_allclose([value, gradient], [9 * 0.7**2, 18 * 0.7], rtol=1e-14)
+
+
+def test_functions_that_cannot_be_replayed_are_right_at_every_call():
+    vg = tapead.value_and_grad(lambda x, y: np.sum(x * np.isin(np.round(x), y)))
+    np.testing.assert_array_equal(vg(np.array([1.1, 2.2, 3.3]), np.array([1.0, 3.0]))[1], [1.0, 0.0, 1.0])
+    np.testing.assert_array_equal(vg(np.array([3.1, 2.2, 0.3]), np.array([2.0, 5.0]))[1], [0.0, 1.0, 0.0])
+
+
 def test_ties_share_the_derivative():
     np.testing.assert_array_equal(tapead.grad(np.max)(np.array([1.0, 3.0, 3.0])), [0.0, 0.5, 0.5])
     np.testing.assert_array_equal(
@@ -611,7 +654,7 @@ def test_median_and_sort_with_nan():
         )
 
 
-# ---- tapead.numpy ----------------------------------------------------------------------------------------------
+# ---- tapead.numpy ------------------------------------------------------------------------------------------
 
 
 def test_namespace_is_numpys_on_ordinary_arrays():

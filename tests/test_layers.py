@@ -29,7 +29,7 @@ scipy.special scipy.linalg scipy.__init__
 numpy
 contraction
 statistics
-reductions products linear
+reductions products linear placement
 selection pointwise joining
 shaping
 dispatch
