@@ -53,7 +53,8 @@ def test_info(program):
     done = run(*program, "info")
     assert (done.returncode, done.stderr) == (0, "")
     told = {line[:14].strip(): line[14:] for line in done.stdout.splitlines()}
-    for package in ("tapead", "numpy", "numba", "llvmlite", "scipy"):
+    assert told["tapead"] == tapead.__version__
+    for package in ("numpy", "numba", "llvmlite", "scipy"):
         assert told[package] == importlib.metadata.version(package)
     assert told["python"].startswith("{}.{}.{}".format(*sys.version_info))
     assert told["cache folder"] == library.cache_folder()
