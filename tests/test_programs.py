@@ -301,6 +301,68 @@ def programs(draw, branches=True):
     ) + f"    return {result}\n", size
 
 
+# Views of arrays by their rank, and writes into them.
+VIEWS = [
+    [],
+    ["{y}[1:]", "{y}[::-1]", "{y}[::2]", "{y}[:]", "{y}[None]", "{y}.reshape(-1, 1)", "{y}[-2:]"],
+    [
+        "{y}.T",
+        "{y}[0]",
+        "{y}[:, 1]",
+        "{y}[1:]",
+        "{y}[:, ::-1]",
+        "{y}.ravel()",
+        "{y}.reshape(-1)",
+        "{y}[::2, 1:]",
+    ],
+]
+COPIES = ["{y}.copy()", "{y} * 1.0", "np.sin({y})", "{y} + x[0]", "np.concatenate([{y}, {y}])[:{n}]"]
+WRITES = [
+    "{y}[...] = {e}",
+    "{y}[:] = {e}",
+    "{y} += {e}",
+    "{y} *= {e}",
+    "{y} -= 0.5 * {e}",
+    "{y}[-1] = {e}[-1]",
+    "{y}[1:] += {e}[1:]",
+    "{y}[::-1] = {e}",
+    "{y}[[0, -1]] = {e}[[-1, 0]]",
+    "{y}[{y} > 0.2] = 0.1",
+    "np.multiply({y}, {e}, out={y})",
+    "{y}[0] = 2.0",
+    "{y}[0] *= x[1]",
+]
+VALUES = ["{z}", "np.cos({z})", "({z} * x[0])", "np.tanh({y} + {z})", "({z} + 1.0)"]
+
+
+@st.composite
+def memory_programs(draw):
+    """Draw a function that makes arrays, views of them and views of those, and writes through all of them."""
+    shapes = {"x": (4,)}
+    lines = ["x = x * 1.0", "y0 = tnp.zeros((3, 4))", "y0[1] = x", "y1 = tnp.zeros(4)", "y1[1:] = x[1:]"]
+    shapes |= {"y0": (3, 4), "y1": (4,)}
+    for made in range(2, draw(st.integers(4, 12))):
+        y = draw(st.sampled_from(list(shapes)))
+        rank = len(shapes[y])
+        kind = draw(st.sampled_from(["view", "view", "copy", "write", "write", "write", "write"]))
+        if kind == "write":
+            same = [z for z, shape in shapes.items() if shape == shapes[y]]
+            value = draw(st.sampled_from(VALUES)).format(y=y, z=draw(st.sampled_from(same)))
+            lines.append(draw(st.sampled_from(WRITES)).format(y=y, e=value))
+        else:
+            text = draw(st.sampled_from(VIEWS[rank] if kind == "view" else COPIES)).format(
+                y=y, n=shapes[y][0]
+            )
+            shape = eval(text, {"np": np, "x": np.zeros(4), y: np.zeros(shapes[y])}).shape
+            if len(shape) < 3 and min(shape) > 1:
+                lines.append(f"y{made} = {text}")
+                shapes[f"y{made}"] = shape
+    result = " + ".join(f"np.sum(np.tanh({y}) * {k + 1}.0)" for k, y in enumerate(shapes))
+    return "def f(x, np, tnp, c, m):\n" + "".join(
+        f"    {line}\n" for line in lines
+    ) + f"    return {result}\n", 4
+
+
 def fits(one, other):
     try:
         np.broadcast_shapes(one, other)
@@ -353,6 +415,35 @@ def test_gradients_and_replays(program):
         fresh_value, fresh = tapead.value_and_grad(traced)(x)
         np.testing.assert_allclose(value, fresh_value, rtol=1e-14, atol=1e-15)
         np.testing.assert_allclose(gradient, fresh, rtol=1e-12, atol=1e-14)
+
+
+@given(memory_programs())
+@MODEST
+def test_memory(program):
+    """Assignment through views, and views of views, is what it is in NumPy."""
+    source, size = program
+    note(source)
+    traced, complex_step = functions(source, size)
+    vg = tapead.value_and_grad(traced)
+    for x in points(size, 3):
+        value, gradient = vg(x)
+        expected_value, expected = complex_step(x)
+        np.testing.assert_allclose(value, expected_value, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-11)
+
+
+@given(memory_programs())
+@settings(MODEST, max_examples=30)
+def test_second_derivatives_of_memory(program):
+    source, size = program
+    note(source)
+    traced, complex_step = functions(source, size)
+    v = np.linspace(1.0, -0.5, size)
+    product = tapead.grad(lambda x: np.sum(tapead.grad(traced)(x) * v))
+    h = 1e-5
+    for x in points(size, 2):
+        expected = (complex_step(x + h * v)[1] - complex_step(x - h * v)[1]) / (2 * h)
+        np.testing.assert_allclose(product(x), expected, rtol=1e-6, atol=1e-6)
 
 
 @given(programs())
