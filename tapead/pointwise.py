@@ -150,6 +150,12 @@ def heaviside(x1: Any, x2: Any) -> Any:
     return where(np.isnan(x), stop_gradient(x), where(x < 0, zero, where(x > 0, one, x2)))
 
 
+@implements(*([np.astype] if hasattr(np, "astype") else []))  # NumPy 2.1
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+    """Convert to another dtype."""
+    return as_tensor(x).astype(dtype, copy=copy)
+
+
 @implements(np.real)
 def real(val: Any) -> Any:
     """Give the real part: the array itself."""

@@ -151,6 +151,8 @@ def kron(a: Any, b: Any) -> Any:
     """Multiply each element of one with all of the other, laid out as blocks."""
     tape, (a, b) = operands(a, b)
     a, b = as_tensor(a, tape), as_tensor(b, tape)
+    if a.ndim == b.ndim == 0:
+        return a * b
     ndim = max(a.ndim, b.ndim)
     left, right = (1,) * (ndim - a.ndim) + a.shape, (1,) * (ndim - b.ndim) + b.shape
     a = reshape(a, [d for n in left for d in (n, 1)])

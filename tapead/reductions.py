@@ -48,6 +48,8 @@ def sum_(
     if dtype is not None:
         x = x.astype(dtype, copy=False)
     axes = axes_of(axis, x.ndim)
+    if x.dtype.kind == "u":  # NumPy's sum is uint64
+        return x.tape.foreign(np.sum, (x, axes), {"keepdims": keepdims})
     return dropped(x.tape.sum(x, axes), axes, keepdims)
 
 
@@ -125,10 +127,10 @@ def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, wh
 
 
 def _wide(a: Any, dtype: Any) -> Any:
-    """Give what is multiplied or added up one by one: small integers become int64."""
+    """Give what is multiplied or added up one by one: small integers become int64, as NumPy has it."""
     x = as_tensor(a)
-    if dtype is None and x.dtype.kind in "iub":
-        dtype = np.result_type(x.dtype, np.int64)
+    if dtype is None and x.dtype.kind in "ib":
+        dtype = np.int64
     return x if dtype is None else x.astype(dtype, copy=False)
 
 
@@ -146,6 +148,8 @@ def prod(
     refuse("prod", out=out, initial=initial, where=where)
     x = _wide(a, dtype)
     axes = axes_of(axis, x.ndim)
+    if x.dtype.kind == "u":
+        return x.tape.foreign(np.prod, (x, axes), {"keepdims": keepdims})
     return laid(record("prod", rows(x, axes)), x, axes, keepdims)
 
 
@@ -154,6 +158,8 @@ def cumsum(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None) 
     """Give running sums along an axis."""
     refuse("cumsum", out=out)
     x = _wide(a, dtype)
+    if x.dtype.kind == "u":
+        return x.tape.foreign(np.cumsum, (x, axis), {})
     if axis is None or x.ndim == 0:
         x, axis = reshape(x, -1), 0
     (place,) = axes_of(axis, x.ndim)
@@ -165,6 +171,8 @@ def cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None)
     """Give running products along an axis: of n elements in n² steps, right where some are zero."""
     refuse("cumprod", out=out)
     x = _wide(a, dtype)
+    if x.dtype.kind == "u":
+        return x.tape.foreign(np.cumprod, (x, axis), {})
     if axis is None or x.ndim == 0:
         x, axis = reshape(x, -1), 0
     (place,) = axes_of(axis, x.ndim)
@@ -176,7 +184,7 @@ def cumprod(a: Any, axis: int | None = None, dtype: Any = None, out: Any = None)
 # ---- extremes ----------------------------------------------------------------------------------------------
 
 
-def _extreme(name: str, logical: Callable[..., Any]) -> Callable[..., Any]:
+def _extreme(name: str) -> Callable[..., Any]:
     def extreme(
         a: Any,
         axis: Any = None,
@@ -189,15 +197,15 @@ def _extreme(name: str, logical: Callable[..., Any]) -> Callable[..., Any]:
         x = as_tensor(a)
         axes = axes_of(axis, x.ndim)
         if x.dtype.kind == "b":
-            return logical(x, axes, keepdims=keepdims)
+            return extreme(x.astype(np.int64), axes, keepdims=keepdims).astype(bool)
         return laid(record(name, rows(x, axes)), x, axes, keepdims)
 
     extreme.__doc__ = f"Give the {name} along axes; ties share the derivative."
     return extreme
 
 
-max_ = implements(np.max, np.amax)(_extreme("max", any_))
-min_ = implements(np.min, np.amin)(_extreme("min", all_))
+max_ = implements(np.max, np.amax)(_extreme("max"))
+min_ = implements(np.min, np.amin)(_extreme("min"))
 
 
 def _place(name: str) -> Callable[..., Any]:

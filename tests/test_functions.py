@@ -282,6 +282,7 @@ np.nan_to_num(x) | 3
 np.nan_to_num(np.where(x > 1, np.nan, x), nan=2.0) | 3 4
 np.sinc(x) | 3 4
 np.real(x) + np.conj(x) | 3
+np.astype(x, np.float64) | 3
 np.modf(x)[0] | 3 4
 np.divmod(x, 0.7)[1] | 3 4
 np.heaviside(x, 0.5) * x | 3
@@ -642,6 +643,35 @@ def test_integers_as_indices_and_labels():
         np.testing.assert_array_equal(gradient, 2 * np.eye(3)[k])
     onehot = tapead.value_and_grad(lambda x, k: np.sum((k[:, None] == np.arange(3)) * x))
     np.testing.assert_array_equal(onehot(x, labels)[1], np.eye(3)[labels])
+
+
+# k holds whole numbers, or truth values.
+WHOLE = """
+np.sum(k) ; np.sum(k,axis=0) ; np.mean(k) ; np.var(k,axis=1) ; np.prod(k) ; np.max(k,axis=0) ; np.min(k) ;
+np.any(k) ; np.all(k,axis=0) ; np.argmax(k) ; np.argmin(k,axis=0) ; np.cumsum(k) ; np.cumprod(k,axis=1) ;
+np.count_nonzero(k) ; np.sort(k,axis=0) ; np.median(k) ; np.concatenate([k,k]) ; np.stack([k,k]) ;
+np.tile(k,2) ; np.pad(k,1) ; np.where(k>1,k,k[0]) ; np.diff(k) ; k@k.T ; np.dot(k,k[0]) ; np.outer(k,k) ;
+np.einsum("ij,kj->ik",k,k) ; k[np.array([1,0])] ; np.take(k,[0,1]) ; np.clip(k,1,2) ; np.tril(k) ;
+np.roll(k,1) ; np.ptp(k) ; np.kron(k,k) ; np.zeros_like(k) ; np.full_like(k,1) ; np.round(k) ; np.unique(k) ;
+np.bincount(np.ravel(k)) ; np.nonzero(k)[0] ; np.flip(k) ; np.average(k)
+"""
+
+
+@pytest.mark.parametrize("text", [text.strip() for text in WHOLE.split(";")])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.bool_])
+def test_integers_and_truth_values(text, dtype):
+    """What has no derivative has NumPy's value and dtype in the trace and in calls on other values."""
+    f = eval(f"lambda k: {text}", {"np": np})
+    vg = tapead.value_and_grad(lambda x, k: (x * x, f(k)), has_aux=True)
+    for values in ([[3, 0, 2], [1, 1, 2]], [[1, 2, 2], [0, 3, 1]]):
+        k = np.array(values).astype(dtype)
+        try:
+            expected = f(k)
+        except TypeError:  # NumPy cannot, either
+            with pytest.raises(TypeError):
+                vg(1.0, k)
+            return
+        same(vg(1.0, k)[0][1], expected)
 
 
 def test_median_and_sort_with_nan():
