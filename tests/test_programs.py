@@ -84,6 +84,9 @@ class ComplexNumpy:
 complex_numpy = ComplexNumpy()
 
 
+SMALL = st.integers(2, 5)
+
+
 # Lines of programs ----------------------------------------------------------------------------------------
 
 SAME_SHAPE = [
@@ -182,7 +185,7 @@ MATRIX = [
     ("np.moveaxis({x}, 0, 1)[None].squeeze(0)", lambda m, n: (n, m)),
 ]
 SCALAR = [
-    ("np.full(3, {x})", lambda: (3,)),
+    ("tnp.full(3, {x})", lambda: (3,)),
     ("tnp.array([{x}, 1.0, {x} * 2.0])", lambda: (3,)),
     ("np.ones(2) * {x}", lambda: (2,)),
     ("{x} if {x} > 0.3 else {x} * 0.5 - 1.0", lambda: ()),
@@ -221,9 +224,10 @@ STEER = [
 
 
 @st.composite
-def programs(draw, branches=True):
+def programs(draw, sizes=SMALL):
     """Draw a function of one vector as its source, and the size of the vector."""
-    size = draw(st.integers(2, 5))
+    size = draw(sizes)
+    large = size > 100
     shapes = {"x": (size,), "c": (size,), "m": (3, size)}
     lines = []
     made = 0
@@ -235,15 +239,18 @@ def programs(draw, branches=True):
 
     def bounded(expression, shape):
         nonlocal made
-        if int(np.prod(shape)) > 60 or 0 in shape or len(shape) > 2:
+        if int(np.prod(shape)) > max(60, 4 * size) or 0 in shape or len(shape) > 2:
+            return
+        if large and any(costly in expression for costly in ("for ", "linalg.", "prod")):
             return
         name = f"v{made}"
         made += 1
         lines.append(f"{name} = {expression}")
         shapes[name] = tuple(shape)
 
+    kinds = ["same", "broadcast", "reduce", "layout", "matmul", "steer", *["assign"] * (not large)]
     for _ in range(draw(st.integers(2, 9))):
-        kind = draw(st.sampled_from(["same", "broadcast", "reduce", "layout", "matmul", "assign", "steer"]))
+        kind = draw(st.sampled_from(kinds))
         if kind == "same":
             x = pick()
             bounded(draw(st.sampled_from(SAME_SHAPE)).format(x=x), shapes[x])
@@ -283,7 +290,7 @@ def programs(draw, branches=True):
             made += 1
             lines += [line.format(x=x, z=name, n=shapes[x][0]) for line in draw(st.sampled_from(ASSIGN))]
             shapes[name] = shapes[x]
-        elif kind == "steer" and branches:
+        elif kind == "steer":
             x = pick(lambda shape: shape == ())
             if x is not None:
                 name = f"v{made}"
@@ -382,15 +389,13 @@ def functions(source, size):
     def traced(x):
         return program(x, np, tapead.numpy, c, m)
 
-    def complex_step(x):
-        h = 1e-30
-        gradient = np.empty(size)
-        for i in range(size):
-            moved = x.astype(complex)
-            moved[i] += 1j * h
-            result = complex(program(moved, complex_numpy, complex_numpy, c, m))
-            gradient[i] = result.imag / h
-        return result.real, gradient
+    def complex_step(x, directions=None):
+        """Give the value and the derivatives along directions, by default the gradient."""
+        slopes = []
+        for u in np.eye(size) if directions is None else directions:
+            result = complex(program(x + 1e-30j * u, complex_numpy, complex_numpy, c, m))
+            slopes.append(result.imag / 1e-30)
+        return result.real, np.array(slopes)
 
     return traced, complex_step
 
@@ -415,6 +420,25 @@ def test_gradients_and_replays(program):
         fresh_value, fresh = tapead.value_and_grad(traced)(x)
         np.testing.assert_allclose(value, fresh_value, rtol=1e-14, atol=1e-15)
         np.testing.assert_allclose(gradient, fresh, rtol=1e-12, atol=1e-14)
+
+
+@given(programs(sizes=st.sampled_from([511, 512, 1025, 3000])))
+@settings(MODEST, max_examples=40)
+def test_arrays_of_many_tiles(program):
+    """Arrays that end before, at and after the borders of tiles, along directions of single elements too."""
+    source, size = program
+    note(source)
+    traced, complex_step = functions(source, size)
+    directions = np.zeros((8, size))
+    for k, i in enumerate([0, 255, 256, 510, size // 2, size - 1]):
+        directions[k, i] = 1.0
+    directions[6:] = np.random.default_rng(0).standard_normal((2, size))
+    vg = tapead.value_and_grad(traced)
+    for x in points(size, 2):
+        value, gradient = vg(x)
+        expected_value, expected = complex_step(x, directions)
+        np.testing.assert_allclose(value, expected_value, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(directions @ gradient, expected, rtol=1e-8, atol=1e-10)
 
 
 @given(memory_programs())
