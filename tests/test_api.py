@@ -360,6 +360,19 @@ def test_integer_arrays_are_indices_and_labels():
     assert f.runs == 1
 
 
+def test_one_hot_labels():
+    """A plain array indexed by an argument: np.eye(k)[labels]."""
+
+    def loss(z, labels):
+        return -np.sum(np.eye(3)[labels] * np.log(np.exp(z) / np.sum(np.exp(z), axis=1)[:, None]))
+
+    vg = value_and_grad(loss)
+    z = np.random.default_rng(0).standard_normal((4, 3))
+    for labels in ([0, 1, 2, 1], [2, 2, 0, 0], [0, 1, 2, 1]):
+        softmax = np.exp(z) / np.sum(np.exp(z), axis=1)[:, None]
+        np.testing.assert_allclose(vg(z, np.array(labels))[1], softmax - np.eye(3)[labels], rtol=1e-12)
+
+
 def test_boolean_arrays_are_masks():
     f = counted(lambda x, mask: np.sum(np.where(mask, x**2, x)))
     vg = value_and_grad(f)

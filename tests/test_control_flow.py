@@ -264,6 +264,28 @@ def isfinite_of_a_value(x):
     return np.sum(x) if np.isfinite(x[0]) else 0.0 * x[0]
 
 
+@case(FUNCTIONS)
+def plain_array_by_order(x):
+    return np.sum(W[np.argsort(x)] * x)
+
+
+@case(FUNCTIONS)
+def plain_array_by_argmax(x):
+    return np.sum(W[np.argmax(x)] * x)
+
+
+@case(FUNCTIONS)
+def plain_array_by_mask(x):
+    return np.sum(W[x > 0] * x[x > 0]) + 0.0 * x[0]
+
+
+@case(FUNCTIONS)
+def plain_array_filled_by_mask(x):
+    a = np.zeros(3)
+    a[x > 0] = 2.0
+    return np.sum(a * x)
+
+
 @pytest.mark.parametrize("f", FUNCTIONS)
 def test_every_branch_at_every_call(f):
     """Values and gradients at random points, in an order that goes back and forth between branches."""
