@@ -436,6 +436,20 @@ def test_out_that_overlaps_an_input():
     np.testing.assert_allclose(memory[3:], 2 * memory[:3] * Y)
 
 
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_out_that_overlaps_the_only_input_of_a_warm_call(shift):
+    memory = np.arange(1.0, 9.0)
+    vg = value_and_grad(lambda x: np.sum(x**2))
+    vg(memory[:3], out=memory[5:])
+    for x, out in ((memory[:3], memory[shift : shift + 3]), (memory[shift : shift + 3], memory[:3])):
+        before = memory.copy()
+        with expect.error(ValueError, "out", "overlap|share"):
+            vg(x, out=out)
+        np.testing.assert_array_equal(memory, before)
+    vg(memory[:3], out=memory[3:6])
+    np.testing.assert_allclose(memory[3:6], 2 * memory[:3])
+
+
 def test_out_with_a_scalar_argument():
     with expect.error((TypeError, ValueError), "out"):
         value_and_grad(lambda x: x**2)(2.0, out=np.empty(3))
