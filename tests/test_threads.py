@@ -420,19 +420,19 @@ def test_calls_leave_no_python_objects_behind(loop):
     assert after - before < 20_000
 
 
-def memory_after(attempt, count):
+def memory_after(attempt, count, warm=2):
     """Give the bytes of Python and NumPy that `count` attempts leave behind without garbage collection.
 
     Collection counts objects, not bytes: arenas must not wait for it.
     """
-    attempt(0)
-    gc.collect()
-    gc.disable()
     tracemalloc.start()
     try:
-        attempt(1)
+        for k in range(warm):
+            attempt(k)
+        gc.collect()
+        gc.disable()
         before, _ = tracemalloc.get_traced_memory()
-        for k in range(2, count + 2):
+        for k in range(warm, warm + count):
             attempt(k)
         after, _ = tracemalloc.get_traced_memory()
     finally:
@@ -447,19 +447,17 @@ def test_functions_that_are_gone_take_their_arenas_along():
     def attempt(k):
         assert grad(lambda x: np.sum(np.cumsum(x) * k))(x)[-1] == k
 
-    assert memory_after(attempt, 20) < 4 * x.nbytes
+    assert memory_after(attempt, 20) < 5 * x.nbytes
 
 
 def test_traces_that_are_thrown_out_take_their_arenas_along():
     vg = value_and_grad(lambda x, k: np.sum(np.cumsum(x)) * k)
     x = np.ones(50_000)
-    for k in range(100):
-        vg(x, k)
 
     def attempt(k):
-        assert vg(x, 100 + k)[1][-1] == 100 + k
+        assert vg(x, k)[1][-1] == k
 
-    assert memory_after(attempt, 20) < 4 * x.nbytes
+    assert memory_after(attempt, 20, warm=70) < 4 * x.nbytes
 
 
 def test_functions_traced_at_every_call_leave_no_arenas_behind():
@@ -469,7 +467,7 @@ def test_functions_traced_at_every_call_leave_no_arenas_behind():
     def attempt(k):
         assert vg(x)[1][-1] == 50_000
 
-    assert memory_after(attempt, 20) < 4 * x.nbytes
+    assert memory_after(attempt, 20) < 5 * x.nbytes
 
 
 @LINUX
@@ -502,7 +500,7 @@ def test_errors_leave_no_arenas_behind():
         else:
             pytest.fail("no error")
 
-    assert memory_after(attempt, 20) < 4 * x.nbytes
+    assert memory_after(attempt, 20) < 5 * x.nbytes
 
 
 @LINUX
