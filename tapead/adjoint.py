@@ -10,7 +10,7 @@ import numpy as np
 from .errors import TapeadNotImplementedError, TapeadTypeError, TapeadValueError
 from .kernels.elementwise import FUNCTIONS as EXPRESSION_FUNCTIONS
 from .kernels.table import OPS, Elementwise, Structural
-from .plan import carries
+from .plan import carries, reads
 from .record import Recording, find_tensor, live_recordings
 from .tensor import Tensor
 from .trace import split
@@ -200,9 +200,10 @@ class _Sweep:
         recording = self.recording
         d = self._adjoint(result)
         names: dict[str, Any] = dict(_EXPRESSIONS)
-        for name, buffer in zip("xyw", operands, strict=False):
-            names[name] = self._value(buffer)
-        names["z"] = self._value(result)
+        needed = reads(op, sum(1 << i for i in active))
+        for name, buffer in zip("xywz", (*operands, *[result] * (4 - len(operands)))[:3] + (result,), strict=True):
+            if name in needed:
+                names[name] = self._value(buffer)
         for i in active:
             partial = op.partials[i]
             if partial == "1.0":

@@ -14,9 +14,9 @@ from .adjoint import grad_on_tape
 from .errors import TapeadTypeError, TapeadValueError
 from .kernels import library
 from .program import GuardFailed
-from .record import ForeignTape, live_recordings
+from .record import ForeignTape, current, live_recordings
 from .tensor import Tensor
-from .trace import Trace
+from .trace import Output, Trace
 from .tree import flatten, is_traced, normal, paths, signature, unflatten
 
 #: how many traces a function keeps, unless told otherwise
@@ -34,8 +34,8 @@ class Differentiated:
     ) -> None:
         if not callable(function):
             raise TapeadTypeError(f"expected a function to differentiate, not {type(function).__name__}")
-        chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        if isinstance(argnums, bool) or not chosen or not all(isinstance(a, int) and not isinstance(a, bool) for a in chosen):
+        chosen = tuple(argnums) if isinstance(argnums, list | tuple) else (argnums,)
+        if not chosen or not all(isinstance(a, int) and not isinstance(a, bool) for a in chosen):
             raise TapeadTypeError(f"argnums must be an int or a tuple of ints, not {argnums!r}")
         if len(set(chosen)) != len(chosen):
             raise TapeadValueError(f"argnums names an argument twice: {argnums!r}")
@@ -79,8 +79,11 @@ class Differentiated:
         for a in self._chosen:
             if not -len(args) <= a < len(args):
                 raise TapeadValueError(f"argnums={self.argnums!r}, but {self.__name__} was called with {len(args)} positional arguments")
+        if len({a % len(args) for a in self._chosen}) != len(self._chosen):
+            raise TapeadValueError(f"argnums names an argument twice: {self.argnums!r} of {len(args)}")
         leaves, structure = flatten((args, kwargs))
         if any(type(leaf) is Tensor for leaf in leaves):
+            current("a traced value as an argument")
             return self._nested(args, kwargs, out)
         leaves = [normal(leaf) for leaf in leaves]
         wrt, trees = self._differentiated(args)
@@ -232,7 +235,7 @@ class _Fast:
     def of(owner: Differentiated, trace: Trace, leaves: list[Any], structure: Any) -> _Fast | None:
         """Give the short way, if the function's call is of the kind that has one."""
         plain = len(leaves) == 1 and type(leaves[0]) is np.ndarray and structure == flatten(((leaves[0],), {}))[1]
-        if not plain or owner.has_aux or type(trace.value) is not Tensor or owner.argnums not in (0, (0,)) or owner.argnums != 0:
+        if not plain or owner.has_aux or type(trace.value) is not Output or owner.argnums not in (0, (0,)) or owner.argnums != 0:
             return None
         return _Fast(trace, leaves[0].dtype, leaves[0].shape)
 
@@ -248,9 +251,9 @@ class _Fast:
         program = self.program
         workspace = program.take()
         try:
-            bound = workspace.bind(0, x)
-            workspace.run(True)
-            value = workspace.result(0, (bound,))
+            bound = program.bind(workspace, 0, x)
+            program.run(workspace, True)
+            value = program.result(workspace, 0, (bound,))
             gradient[...] = workspace.gradients[0].reshape(self.shape)
         except GuardFailed:
             return None

@@ -67,8 +67,8 @@ class Tape(Recording):
         with np.errstate(all="ignore"):
             program = Program(self, inputs, [], target, range(len(inputs)))
         workspace = program.take()
-        bound = [workspace.bind(k, value) for k, value in enumerate(self._inside)]
-        workspace.run(True)
+        bound = [program.bind(workspace, k, value) for k, value in enumerate(self._inside)]
+        program.run(workspace, True)
         del bound
         for variable, gradient in zip(self.variables, workspace.gradients, strict=True):
             variable.grad = gradient.reshape(variable.shape).copy() if variable.ndim else gradient[0]

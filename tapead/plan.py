@@ -74,7 +74,7 @@ def _names(op: Elementwise, active: int) -> set[str]:
 _READS: dict[tuple[int, int], set[str]] = {}
 
 
-def _reads(op: Elementwise, active: int) -> set[str]:
+def reads(op: Elementwise, active: int) -> set[str]:
     key = (op.code, active)
     if key not in _READS:
         _READS[key] = _names(op, active)
@@ -116,7 +116,7 @@ class Planner:
     def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
         """Give the storages that have an adjoint: reached from what is differentiated by, and reaching the target."""
         if target is None:
-            return set()
+            return set(wrt)
         tape, of = self.tape, self.storage_of
         reached = set(wrt)
         changed = True
@@ -381,9 +381,9 @@ class Planner:
         )
         if not active:
             return
-        reads = _reads(op, active)
-        values = [self._entry(r, o, dims, strides[r], computed, 0, True) for r, o in enumerate(operands) if "xyw"[r] in reads]
-        if "z" in reads:
+        needed = reads(op, active)
+        values = [self._entry(r, o, dims, strides[r], computed, 0, True) for r, o in enumerate(operands) if "xyw"[r] in needed]
+        if "z" in needed:
             values.append(self._entry(Z, z, dims, strides[-1], computed, 0, True))
         targets = [self._entry(Z, z, dims, strides[-1], computed, READ, True)]
         targets += [

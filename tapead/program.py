@@ -110,6 +110,53 @@ class Program:
         """Give a workspace back for the next caller."""
         self._free.append(workspace)
 
+    def bind(self, workspace: Workspace, i: int, value: Any) -> Any:
+        """Hand over the i-th input: small ones are copied in, large ones read in place. Gives what must stay alive."""
+        slot = workspace.slots[i]
+        if type(value) is np.ndarray and value.nbytes > IN_PLACE:
+            flat = np.ascontiguousarray(value, slot.dtype)
+            if not flat.flags.aligned:
+                flat = flat.copy()
+            flat = flat.reshape(-1)
+            buffers = self.input_buffers[i]
+            workspace.value_table[buffers] = self.address(flat) + self.offsets[buffers]
+            return flat
+        if type(value) is np.ndarray:
+            slot.reshape(value.shape)[...] = value
+        else:
+            slot[0] = value
+        return slot
+
+    def run(self, workspace: Workspace, gradient: bool) -> None:
+        """Sweep forward and, if asked, back; raise what a kernel reports."""
+        status = self.sweep(workspace.handle, gradient)
+        if status:
+            self._raise(workspace, status)
+
+    def _raise(self, workspace: Workspace, status: int) -> None:
+        seen, place, third, row = (int(v) for v in workspace.status[:4])
+        if status == GUARD:
+            raise GuardFailed(place, seen)
+        where = describe(self.places[row])
+        if status == BAD_INDEX:
+            raise TapeadIndexError(f"index {seen} is out of bounds for axis {place} with size {third}, at {where}")
+        if status == SINGULAR:
+            raise TapeadLinAlgError(f"Singular matrix, in {self.names[row]} at {where}")
+        if status == NOT_POSITIVE:
+            raise TapeadLinAlgError(f"Matrix is not positive definite, in {self.names[row]} at {where}")
+        raise RuntimeError(f"kernel status {status}, at {where}")
+
+    def result(self, workspace: Workspace, k: int, bound: Sequence[Any]) -> Any:
+        """Give the k-th output: a copy."""
+        view = workspace.results[k]
+        b = self.buffers[self.outputs[k]]
+        if view is None:
+            flat = bound[self.inputs.index(b.storage)]
+            view = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * flat.itemsize for s in b.strides])
+        if not b.shape:
+            return view.astype(b.dtype)[()] if view.dtype != b.dtype else view[()]
+        return np.array(view, b.dtype, order="C")
+
     @property
     def arena_bytes(self) -> int:
         """The bytes of the arenas of one workspace."""
@@ -133,7 +180,6 @@ class Workspace:
 
     def __init__(self, program: Program) -> None:
         plan = program.plan
-        self.program = program
         try:
             self.values = np.zeros(-(-plan.value_bytes // 8), np.int64)
             self.adjoints = np.zeros(-(-plan.adjoint_bytes // 8), np.int64)
@@ -183,81 +229,25 @@ class Workspace:
             t[SEED] = self.adjoint_table[program.target]
             t[SEED_NUMBER] = program.storages[program.buffers[program.target].storage].number
         self.handle = _address(self.table)
-        self.slots = [self._array(s, raw) for s in program.inputs]
-        self.gradients = [self._gradient(program.inputs[i]) for i in program.wrt]
-        self.results = [self._result(b, raw) for b in program.outputs]
+        self.slots = [_stretch(program, plan.value_places, s, raw) for s in program.inputs]
+        adjoints = self.adjoints.view(np.uint8)
+        self.gradients = [_stretch(program, plan.adjoint_places, program.inputs[i], adjoints) for i in program.wrt]
+        self.results = [_result(program, b, raw) for b in program.outputs]
 
-    def _array(self, s: int, raw: Any) -> Any:
-        """Give the arena's stretch of a storage as a flat array."""
-        storage = self.program.storages[s]
-        place = self.program.plan.value_places[s]
-        return raw[place : place + storage.size * ITEM[storage.number]].view(STORED[storage.number])
 
-    def _gradient(self, s: int) -> Any:
-        storage = self.program.storages[s]
-        place = self.program.plan.adjoint_places[s]
-        raw = self.adjoints.view(np.uint8)
-        return raw[place : place + storage.size * ITEM[storage.number]].view(STORED[storage.number])
+def _stretch(program: Program, places: dict[int, int], s: int, raw: Any) -> Any:
+    """Give an arena's stretch of a storage as a flat array."""
+    number, place = program.storages[s].number, places[s]
+    return raw[place : place + program.storages[s].size * ITEM[number]].view(STORED[number])
 
-    def _result(self, buffer: int, raw: Any) -> Any:
-        """Give an output as an array on the arena; None where it is (a view of) an input, which may lie outside."""
-        b = self.program.buffers[buffer]
-        storage = self.program.storages[b.storage]
-        if storage.kind == CONSTANT:
-            flat = storage.data.reshape(-1)
-        elif b.storage in self.program.inputs:
-            return None
-        else:
-            flat = self._array(b.storage, raw)
-        item = ITEM[storage.number]
-        view: Any = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * item for s in b.strides])
-        return view
 
-    def bind(self, i: int, value: Any) -> Any:
-        """Hand over the i-th input: small ones are copied in, large ones read in place. Gives what must stay alive."""
-        slot = self.slots[i]
-        program = self.program
-        if type(value) is np.ndarray and value.nbytes > IN_PLACE:
-            flat = np.ascontiguousarray(value, slot.dtype)
-            if not flat.flags.aligned:
-                flat = flat.copy()
-            flat = flat.reshape(-1)
-            buffers = program.input_buffers[i]
-            self.value_table[buffers] = program.address(flat) + program.offsets[buffers]
-            return flat
-        if type(value) is np.ndarray:
-            slot.reshape(value.shape)[...] = value
-        else:
-            slot[0] = value
-        return slot
-
-    def run(self, gradient: bool) -> None:
-        """Sweep forward and, if asked, back; raise what a kernel reports."""
-        status = self.program.sweep(self.handle, gradient)
-        if status:
-            self._raise(status)
-
-    def _raise(self, status: int) -> None:
-        seen, place, third, row = (int(v) for v in self.status[:4])
-        if status == GUARD:
-            raise GuardFailed(place, seen)
-        where = describe(self.program.places[row])
-        if status == BAD_INDEX:
-            raise TapeadIndexError(f"index {seen} is out of bounds for axis {place} with size {third}, at {where}")
-        if status == SINGULAR:
-            raise TapeadLinAlgError(f"Singular matrix, in {self.program.names[row]} at {where}")
-        if status == NOT_POSITIVE:
-            raise TapeadLinAlgError(f"Matrix is not positive definite, in {self.program.names[row]} at {where}")
-        raise RuntimeError(f"kernel status {status}, at {where}")
-
-    def result(self, k: int, bound: Sequence[Any]) -> Any:
-        """Give the k-th output: a copy."""
-        view = self.results[k]
-        b = self.program.buffers[self.program.outputs[k]]
-        if view is None:
-            flat = bound[self.program.inputs.index(b.storage)]
-            view = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * flat.itemsize for s in b.strides])
-        if not b.shape:
-            return view.astype(b.dtype)[()] if view.dtype != b.dtype else view[()]
-        return np.array(view, b.dtype, order="C")
-
+def _result(program: Program, buffer: int, raw: Any) -> Any:
+    """Give an output as an array on the arena; None where it is (a view of) an input, which may lie outside."""
+    b = program.buffers[buffer]
+    storage = program.storages[b.storage]
+    if b.storage in program.inputs:
+        return None
+    flat = storage.data.reshape(-1) if storage.kind == CONSTANT else _stretch(program, program.plan.value_places, b.storage, raw)
+    item = ITEM[storage.number]
+    view: Any = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * item for s in b.strides])
+    return view

@@ -7,6 +7,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -169,12 +170,13 @@ class Recording(Wengert):
                     self._weak.add(buffer)
             return buffer
         array = np.asarray(value)
-        if id(array) in self._stale:
-            place = describe(self._stale[id(array)][2])
-            raise TapeadTypeError(
-                f"this array was updated in place with a traced value ({place}); the update gave a new traced array, and "
-                "another name still holds the old one. Make it with tapead.numpy.zeros (or write y = y + t)"
-            )
+        for old, _, where in self._stale.values():
+            if np.may_share_memory(old, array):
+                raise TapeadTypeError(
+                    f"this array was updated in place with a traced value ({describe(where)}); the update gave a new "
+                    "traced array, and another name still holds the old one. Make it with tapead.numpy.zeros "
+                    "(or write y = y + t)"
+                )
         known = self._constants.get(id(array))
         if known is not None and np.array_equal(known[1], array, equal_nan=array.dtype.kind == "f"):
             storage = known[2]
@@ -303,21 +305,21 @@ class Recording(Wengert):
 
     def _reject(self, value: Tensor) -> None:
         if not value.tape.live:
-            raise TapeadTypeError(
-                "a traced value was used after its trace had ended (kept in a global, a cache or an attribute?). "
-                "Return it from the function instead (has_aux=True), or keep its number with stop_gradient"
-            )
+            self._reject_dead()
         if value.tape in live_recordings():
             raise ForeignTape("a value of an outer trace was used while an inner function was traced")
         raise TapeadTypeError(
-            "a traced value was used on another tape, or by another thread, than the one it belongs to"
+            "a traced value was used on another tape, or by another thread, than the one it belongs to, at "
+            f"{describe(user_place())}"
         )
 
     def _lift_objects(self, array: Any) -> Any:
         parts = array.ravel().tolist()
         first = parts[0] if parts else None
         if find_tensor(array) is None:
-            return array.astype(float)
+            if all(isinstance(part, Number) for part in parts):
+                return array.astype(float)
+            raise TapeadTypeError("arrays of Python objects cannot be used with traced values: make them of floats")
         if type(first) is Tensor and first.tape is self:
             whole = self._consecutive(parts, array.shape)
             if whole is not None:
@@ -333,14 +335,12 @@ class Recording(Wengert):
             return None
         storage = parts[0].storage
         places = [self.buffers[p.buffer] for p in parts]
-        step = places[1].offset - places[0].offset if len(parts) > 1 else 1
         if storage.written or any(b.shape for b in places):
             return None
-        if any(b.offset != places[0].offset + i * step for i, b in enumerate(places)):
+        if any(b.offset != places[0].offset + i for i, b in enumerate(places)):
             return None
         values = np.array([p._value for p in parts], parts[0].dtype).reshape(shape)
-        strides = tuple(s * step for s in row_major(shape))
-        buffer = self.new_buffer(places[0].storage, parts[0].dtype, shape, strides, places[0].offset)
+        buffer = self.new_buffer(places[0].storage, parts[0].dtype, shape, row_major(shape), places[0].offset)
         return Tensor(self, buffer, values, storage)
 
     def _operand(self, value: Any) -> int:
@@ -878,7 +878,8 @@ class Recording(Wengert):
         dtype = options.pop("dtype", None)
         options = {k: v for k, v in options.items() if not (k == "where" and v is True)}
         if name in FUNCTIONS_BY_UFUNC:
-            return FUNCTIONS_BY_UFUNC[name](*inputs, **options)
+            made = FUNCTIONS_BY_UFUNC[name](*inputs, **options)
+            return made if dtype is None else self.cast(self.tensor(made), np.dtype(dtype), False)
         if name in _LOGIC and all(np.result_type(_value_of(self.lift(i))) == bool for i in inputs):
             name = _LOGIC[name]
         op = UFUNCS.get(name)
@@ -945,8 +946,8 @@ class Recording(Wengert):
 
     def _reject_dead(self) -> None:
         raise TapeadTypeError(
-            "a traced value was used after its trace had ended (kept in a global, a cache or an attribute?). "
-            "Return it from the function instead (has_aux=True)"
+            f"a traced value was used after its trace had ended (kept in a global, a cache or an attribute?), at "
+            f"{describe(user_place())}. Return it from the function instead (has_aux=True)"
         )
 
     def _explained(self, error: Exception, what: str, values: Sequence[Any], place: Place) -> Exception:

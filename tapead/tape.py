@@ -187,7 +187,7 @@ class Wengert:
                 self.bases.setdefault(b.storage, buffer)
                 if storage.kind != VALUE:
                     lines.append(f"v{buffer} = {storage.kind}  {kind(buffer)}")
-            elif not self.is_whole(buffer) or b.shape != self.buffers[base].shape:
+            else:
                 place = f"offset {b.offset}, strides ({', '.join(map(str, b.strides))})"
                 lines.append(f"v{buffer} = view of v{base}: {place}  {kind(buffer)}")
 

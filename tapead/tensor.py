@@ -112,12 +112,12 @@ class Tensor:
 
     def __len__(self) -> int:
         if self.ndim == 0:
-            raise TypeError("len() of unsized object")
+            raise TapeadTypeError("len() of unsized object: a traced number has no length")
         return len(self._value)
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
-            raise TypeError("iteration over a 0-d array")
+            raise TapeadTypeError("iteration over a 0-d array: a traced number has no elements")
         return (self[i] for i in range(len(self._value)))
 
     # ---- leaving the tape ------------------------------------------------------------------------------------------
@@ -158,6 +158,16 @@ class Tensor:
     def tolist(self) -> Any:
         """Give nested lists of Python numbers; a TypeError if a derivative could flow through them."""
         return np.asarray(self.tape.leave(self, ".tolist()")).tolist()
+
+    def __getattr__(self, name: str) -> Any:
+        # NumPy asks for __array__ where a plain array is indexed by a tensor: integers and truth values may leave
+        if name == "__array__" and self._value is not None and self.dtype.kind in "iub" and not self.storage.levels:
+            return self._as_array
+        raise AttributeError(f"a traced value has no attribute {name!r}")
+
+    def _as_array(self, dtype: Any = None, copy: Any = None) -> Any:
+        array = np.asarray(self.tape.leave(self, "an array of it"), dtype)
+        return array.copy() if copy else array
 
     # ---- indexing ----------------------------------------------------------------------------------------------------
 

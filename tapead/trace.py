@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .errors import EscapedError, TapeadTypeError, TapeadValueError
+from .errors import TapeadError, TapeadTypeError, TapeadValueError
 from .program import Program
-from .record import Recording, find_tensor
+from .record import COPY, Recording, find_tensor
 from .tape import Place, describe
 from .tensor import Tensor
 from .tree import flatten, is_traced, unflatten
+
+
+@dataclass(frozen=True)
+class Output:
+    """Stands for an output of the program, by its place among them."""
+
+    place: int
 
 
 class Trace:
@@ -31,9 +39,8 @@ class Trace:
         scalar: bool,
         forced: Sequence[int] = (),
     ) -> None:
-        self.recording = Recording(replays=True)
-        self.recording.forced = list(forced)
-        recording = self.recording
+        recording = Recording(replays=True)
+        recording.forced = list(forced)
         self.traced = [i for i, leaf in enumerate(leaves) if is_traced(leaf)]
         opaque = [leaf for i, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray) and not is_traced(leaf)]
         with recording, np.errstate(all="ignore"):
@@ -42,67 +49,29 @@ class Trace:
                 inside[i] = recording.enter(leaves[i], levels=int(i in wrt))
             inputs = [recording.buffers[inside[i].buffer].storage for i in self.traced]
             arguments, options = unflatten(structure, inside)
-            result = call(function, arguments, options)
-            value, aux = split(result, has_aux)
-            self.value = self._output(value, scalar)
-            self.aux_leaves, self.aux_structure = flatten(aux)
-            self.aux_leaves = [self._leaf(leaf) for leaf in self.aux_leaves]
-        tensors = [t for t in (self.value, *self.aux_leaves) if type(t) is Tensor]
-        self.outputs = {id(t): k for k, t in enumerate(tensors)}
-        target = self.value.buffer if type(self.value) is Tensor and scalar else None
+            value, aux = split(call(function, arguments, options), has_aux)
+            outputs: list[Tensor] = []
+            target = checked_output(recording, value) if scalar else value
+            self.value = _settle(recording, target, outputs)
+            aux_leaves, self.aux_structure = flatten(aux)
+            self.aux_leaves = [_settle(recording, leaf, outputs) for leaf in aux_leaves]
         places = [self.traced.index(i) for i in wrt]
-        self.program = Program(recording, inputs, [t.buffer for t in tensors], target, places)
+        differentiated = outputs[0].buffer if scalar and outputs and type(self.value) is Output else None
+        self.program = Program(recording, inputs, [t.buffer for t in outputs], differentiated, places)
         self.guards: list[int] = list(recording.guards)
         self.volatile: list[tuple[str, Place]] = list(recording.volatile)
         if opaque:
             kinds = ", ".join(sorted({str(leaf.dtype) for leaf in opaque}))
             self.volatile.append((f"an array argument of dtype {kinds}", (function_code(function), 0)))
-        for tensor in tensors:
-            tensor._value = None  # what the trace computed is not needed any more
-        recording.forced = []
-
-    def _leaf(self, leaf: Any) -> Any:
-        if isinstance(leaf, np.ndarray) and leaf.dtype == object and find_tensor(leaf) is not None:
-            return self.recording.lift(leaf)
-        if type(leaf) is Tensor:
-            return self.recording.lift(leaf)
-        return leaf
-
-    def _output(self, value: Any, scalar: bool) -> Any:
-        """Check what the function gave."""
-        value = self._leaf(value)
-        if not scalar:
-            return value
-        if value is None:
-            raise TapeadTypeError("the function returned None; it must return the number to differentiate (a missing return?)")
-        if isinstance(value, list | tuple | dict):
-            raise TapeadTypeError(
-                f"the function returned a {type(value).__name__}; to return more than the number, give (number, more) and has_aux=True"
-            )
-        if type(value) is not Tensor:
-            array = np.asarray(value)
-            if array.dtype.kind not in "fiub":
-                raise TapeadTypeError(f"the function returned {type(value).__name__}, not a real number")
-            value = array
-        if value.size != 1:
-            raise TapeadValueError(
-                f"the function must return one number, but returned an array of shape {value.shape}. Reduce it (np.sum), or seed it: "
-                "the gradient of np.sum(seed * f(x))"
-            )
-        if type(value) is Tensor and value.ndim:
-            value = self.recording.view(value, lambda v: v.reshape(()))
-        if type(value) is Tensor and value.dtype.kind != "f":
-            value = self.recording.cast(value, np.dtype(float))
-        return value
 
     def run(self, leaves: Sequence[Any], gradient: bool) -> tuple[Any, Any, list[Any]]:
         """Replay on the values of leaves: the value, the auxiliary result, and the gradients by each wrt."""
         program = self.program
         workspace = program.take()
         try:
-            bound = [workspace.bind(k, leaves[i]) for k, i in enumerate(self.traced)]
-            workspace.run(gradient)
-            outputs = [workspace.result(k, bound) for k in range(len(program.outputs))]
+            bound = [program.bind(workspace, k, leaves[i]) for k, i in enumerate(self.traced)]
+            program.run(workspace, gradient)
+            outputs = [program.result(workspace, k, bound) for k in range(len(program.outputs))]
             gradients = []
             if gradient:
                 for k, place in enumerate(program.wrt):
@@ -113,13 +82,51 @@ class Trace:
             program.give_back(workspace)
 
         def settled(leaf: Any) -> Any:
-            return outputs[self.outputs[id(leaf)]] if type(leaf) is Tensor else leaf
+            return outputs[leaf.place] if type(leaf) is Output else leaf
 
         value = settled(self.value)
         if isinstance(value, np.ndarray) and not value.ndim:
             value = value[()]
         aux = unflatten(self.aux_structure, [settled(leaf) for leaf in self.aux_leaves])
         return value, aux, gradients
+
+
+def _settle(recording: Recording, leaf: Any, outputs: list[Tensor]) -> Any:
+    """Make an output of a traced value; leave anything else as it is."""
+    if type(leaf) is not Tensor and (not isinstance(leaf, np.ndarray) or leaf.dtype != object or find_tensor(leaf) is None):
+        return leaf
+    tensor = recording.tensor(leaf)
+    if tensor.storage.written:
+        tensor = recording.elementwise(COPY, (tensor,))  # the reverse sweep takes writes back; an output must not feel it
+    outputs.append(tensor)
+    return Output(len(outputs) - 1)
+
+
+def checked_output(recording: Recording, value: Any) -> Any:
+    """Check that what a function gave is one real number; give it, as a 0-d traced value if it is traced."""
+    if value is None:
+        raise TapeadTypeError("the function returned None; it must return the number to differentiate (a missing return?)")
+    if isinstance(value, list | tuple | dict):
+        raise TapeadTypeError(
+            f"the function returned a {type(value).__name__}; to return more than the number, give (number, more) and has_aux=True"
+        )
+    if find_tensor(value) is not None:
+        value = recording.lift(value)
+    if type(value) is not Tensor:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise TapeadTypeError(f"the function returned {type(value).__name__}, not a real number")
+        value = array
+    if value.size != 1:
+        raise TapeadValueError(
+            f"the function must return one number, but returned an array of shape {value.shape}. Reduce it (np.sum), or seed it: "
+            "the gradient of np.sum(seed * f(x))"
+        )
+    if type(value) is not Tensor:
+        return value.reshape(())[()] if value.dtype.kind == "f" else float(value.reshape(()))
+    if value.ndim:
+        value = recording.view(value, lambda v: v.reshape(()))
+    return value if value.dtype.kind == "f" else recording.cast(value, np.dtype(float))
 
 
 def function_code(function: Any) -> Any:
@@ -138,25 +145,41 @@ def split(result: Any, has_aux: bool) -> tuple[Any, Any]:
 
 
 def call(function: Callable[..., Any], arguments: Any, options: Any) -> Any:
-    """Call the user's function; explain the one error of NumPy's that stands for ours."""
+    """Call the user's function; explain those errors of NumPy's that stand for ours, leave all others as they are."""
     try:
         return function(*arguments, **options)
     except (ValueError, TypeError) as error:
-        cause = error.__cause__
-        if isinstance(error, EscapedError) or not isinstance(cause, EscapedError | TypeError):
+        fix = None if isinstance(error, TapeadError) else _fix(error)
+        if fix is None:
             raise
-        if "setting an array element with a sequence" not in str(error):
-            raise
-        if not isinstance(cause, EscapedError) and "one element" not in str(cause):
-            raise
-        trail = error.__traceback__
-        place: Place = (function_code(function), 0)
-        while trail is not None:
-            file = trail.tb_frame.f_code.co_filename
-            if not file.startswith((__file__.rpartition("trace.py")[0], np.__file__[: -len("__init__.py")])):
-                place = trail.tb_frame.f_code, trail.tb_lasti
-            trail = trail.tb_next
-        raise TapeadTypeError(
-            f"a traced value was assigned into a plain NumPy array at {describe(place)}: the array cannot hold it. "
-            "Make the array with tapead.numpy.zeros instead of numpy.zeros"
-        ) from error
+        raise TapeadTypeError(f"{fix[0]} at {describe(_innermost(error, function))}: {fix[1]}") from error
+
+
+def _fix(error: Exception) -> tuple[str, str] | None:
+    """Give what is wrong and what to do, where NumPy's (or SciPy's) error stands for ours; else None."""
+    text, cause = str(error), error.__cause__
+    if "setting an array element with a sequence" in text and isinstance(cause, TapeadError):
+        fix = (
+            "the array cannot hold it. Make the array with tapead.numpy.zeros instead of numpy.zeros (if a SciPy function "
+            "did it: take its counterpart in tapead.scipy)"
+        )
+        return "a traced value was assigned into a plain NumPy array", fix
+    if any(sign in text for sign in ("has no callable", "bject array", "dtype('O')", "ufunc 'isfinite' not supported")):
+        fix = (
+            f"the function got an object array of traced numbers, or does not know NumPy's protocols ({text}). Make the array "
+            "with tapead.numpy.array, call the function from tapead.numpy, or use its counterpart in tapead.scipy"
+        )
+        return "a traced value in a function that cannot take it", fix
+    return None
+
+
+def _innermost(error: Exception, function: Any) -> Place:
+    """Give the innermost place of an error that is the user's, not a library's."""
+    place: Place = (function_code(function), 0)
+    trail = error.__traceback__
+    while trail is not None:
+        file = trail.tb_frame.f_code.co_filename
+        if not file.startswith(__file__.rpartition("trace.py")[0]) and "site-packages" not in file:
+            place = trail.tb_frame.f_code, trail.tb_lasti
+        trail = trail.tb_next
+    return place
