@@ -15,9 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
     parser.add_argument("--readme", action="store_true", help="replace the block of figures in README.md")
     parser.add_argument("--quick", action="store_true", help="few repeats: rough figures in about a minute")
-    parser.add_argument(
-        "--peers", nargs="+", choices=peers.PACKAGES, default=list(peers.PACKAGES), help="only these"
-    )
+    parser.add_argument("--peers", nargs="+", choices=peers.PACKAGES, default=list(peers.PACKAGES), help="only these")
     chosen = parser.parse_args(arguments)
 
     readme = Path(__file__).parent.parent / "README.md"

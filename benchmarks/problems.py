@@ -100,16 +100,12 @@ def start() -> tuple[Any, Any]:
 
 def softmax(rows: int = 1437) -> Problem:
     """State softmax regression on a training set of digits that the loss closes over."""
-    return Problem(
-        "softmax", f"digits softmax, all {rows} images", softmax_formula, start(), constants=digits(rows)
-    )
+    return Problem("softmax", f"digits softmax, all {rows} images", softmax_formula, start(), constants=digits(rows))
 
 
 def minibatch(rows: int = 64) -> Problem:
     """State softmax regression on a minibatch of digits that is passed with every call."""
-    return Problem(
-        "softmax", f"digits softmax, batch of {rows}", softmax_formula, start(), batch=digits(rows)
-    )
+    return Problem("softmax", f"digits softmax, batch of {rows}", softmax_formula, start(), batch=digits(rows))
 
 
 FULL: tuple[Callable[[], Problem], ...] = (rosenbrock, logistic, loop, softmax, minibatch)

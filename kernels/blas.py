@@ -50,9 +50,7 @@ def _call_with(count: int) -> Any:
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             word = ir.IntType(64)
-            function = builder.inttoptr(
-                values[0], ir.FunctionType(ir.VoidType(), [word] * count).as_pointer()
-            )
+            function = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [word] * count).as_pointer())
             builder.call(function, [builder.extract_value(values[1], i) for i in range(count)])
             return context.get_dummy_value()
 

@@ -122,7 +122,7 @@ def tile_reverse(number: str) -> list[str]:
     body = []
     for row in rows(number):
         statements = []
-        for bit, (operand, partial) in enumerate(zip("xyw", row.partials, strict=False)):
+        for bit, partial in enumerate(row.partials):
             if partial is None:
                 continue
             used = names(partial)
@@ -165,11 +165,16 @@ def scalars_forward(number: str) -> list[str]:
 
 def scalars_reverse(number: str) -> list[str]:
     """Write the switch over single numbers, backwards."""
-    operands = {"x": "v[code[6 * k + 2]]", "y": "v[code[6 * k + 3]]", "w": "v[code[6 * k + 4]]", "z": "v[code[6 * k + 1]]"}
+    operands = {
+        "x": "v[code[6 * k + 2]]",
+        "y": "v[code[6 * k + 3]]",
+        "w": "v[code[6 * k + 4]]",
+        "z": "v[code[6 * k + 1]]",
+    }
     body = []
     for row in rows(number):
         statements = []
-        for bit, (_, partial) in enumerate(zip("xyw", row.partials, strict=False)):
+        for bit, partial in enumerate(row.partials):
             if partial is None:
                 continue
             reads = [f"{name} = {operands[name]}" for name in "xywz" if name in names(partial)]
@@ -220,10 +225,12 @@ def entry(group: str) -> str:
 
 SWEEPS = '''"""The sweeps, compiled: `sweep`, and `sweep_released`, which lets go of the interpreter lock meanwhile."""
 
+import numpy as np
 from numba import types
 
+from .constants import INPUT, OUTPUT, SIZE, SLOPES
 from .jit import callable_kernel
-from .pointers import data_address
+from .pointers import as_f8, as_i8, data_address
 from .sweeps import sweep as sweeps
 
 
@@ -243,6 +250,28 @@ _ARRAYS = [types.Array(t, 1, "C", readonly=True) for t in (types.float64, types.
 @callable_kernel([types.int64(array) for array in _ARRAYS])
 def address(array):
     return data_address(array)
+
+
+_VECTORS = [types.Array(types.float64, 1, "C", readonly=readonly) for readonly in (False, True)]
+
+
+@callable_kernel([types.float64(types.int64, x, types.float64[::1]) for x in _VECTORS])
+def sweep_vector(table, x, gradient):
+    """Copy x in, sweep, copy the gradient out; give the value, or NaN where anything is in the way."""
+    t = as_i8(table)
+    n, inside, outside = t[SIZE], data_address(x), data_address(gradient)
+    apart = inside + 8 * n <= outside or outside + 8 * n <= inside
+    if x.size != n or gradient.size != n or not apart:
+        return np.nan
+    source, target = as_f8(inside), as_f8(t[INPUT])
+    for i in range(n):
+        target[i] = source[i]
+    if sweeps(table, 1) != 0:
+        return np.nan
+    source, target = as_f8(t[SLOPES]), as_f8(outside)
+    for i in range(n):
+        target[i] = source[i]
+    return as_f8(t[OUTPUT])[0]
 '''
 
 

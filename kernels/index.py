@@ -193,7 +193,12 @@ def gather_samples(rng: np.random.Generator) -> list[Sample]:
     """Draw arrays indexed on one axis and on two, with repetitions and negative indices."""
     x = rng.uniform(-2.0, 2.0, (4, 3, 2))
     i, j = np.array([0, 3, 3, -1, -4]), np.array([2, 0, 0, 1, -1])
-    return [((x, i), {"axes": (0,)}), ((x, j), {"axes": (1,)}), ((x, i, j), {"axes": (0, 1)}), ((x[:, 0, 0], i), {"axes": (0,)})]
+    return [
+        ((x, i), {"axes": (0,)}),
+        ((x, j), {"axes": (1,)}),
+        ((x, i, j), {"axes": (0, 1)}),
+        ((x[:, 0, 0], i), {"axes": (0,)}),
+    ]
 
 
 structural(
@@ -247,7 +252,12 @@ def spread_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-de
 
 def spread_words(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
     """Give rows, result, its size and how it is indexed."""
-    return [operands[0].buffer, results[0].buffer, results[0].size, *_index_words(results[0], operands[1:], parameters["axes"])]
+    return [
+        operands[0].buffer,
+        results[0].buffer,
+        results[0].size,
+        *_index_words(results[0], operands[1:], parameters["axes"]),
+    ]
 
 
 def spread(d: Any, *indices: Any, shape: tuple[int, ...], axes: tuple[int, ...]) -> Any:
@@ -445,7 +455,14 @@ def nonzero_forward(p, values, adjoints, services):  # type: ignore[no-untyped-d
 def nonzero_words(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
     """Give the count that the trace has seen, the guard's place, and the mask's shape."""
     shape = operands[0].shape
-    return [operands[0].buffer, parameters["expected"], parameters["place"], len(shape), *shape, *(r.buffer for r in results)]
+    return [
+        operands[0].buffer,
+        parameters["expected"],
+        parameters["place"],
+        len(shape),
+        *shape,
+        *(r.buffer for r in results),
+    ]
 
 
 structural(

@@ -20,9 +20,7 @@ from .pointers import as_f4, as_f8, as_i8, shifted
 GROUP = "linalg"
 
 
-def matrix_words(
-    operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]
-) -> list[int]:
+def matrix_words(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
     """Give the buffers, the number of matrices, their order and, where there are any, the others' columns."""
     *batch, m, _ = operands[0].shape
     columns = [operands[1].shape[-1]] if len(operands) > 1 else []
@@ -118,9 +116,7 @@ def cholesky_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-
     return 0
 
 
-def cholesky_rule(
-    record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any
-) -> tuple[Any, ...]:
+def cholesky_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
     """Give only the lower triangle an adjoint: the upper one is never read."""
     factor = results[0]
     m = factor.shape[-1]
@@ -172,9 +168,7 @@ def _solve_triangular(services, number, a, b, z, batches, m, n, way):  # type: i
                 return _failed(services, SINGULAR, i + 1, s)
         for i in range(m * n):
             z[i] = b[i]
-        trsm(
-            services, number, m, n, address_of(a), address_of(z), False, way[0] != 0, way[1] != 0, way[2] != 0
-        )
+        trsm(services, number, m, n, address_of(a), address_of(z), False, way[0] != 0, way[1] != 0, way[2] != 0)
         a, b, z = shifted(a, m * m), shifted(b, m * n), shifted(z, m * n)
     return 0
 
@@ -479,9 +473,7 @@ def factors(a: Any) -> tuple[Any, Any]:
     return lu, pivots
 
 
-def solve_rule(
-    record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any
-) -> tuple[Any, ...]:
+def solve_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
     """b̄ = a⁻ᵀ x̄; ā = -b̄ xᵀ."""
     g = record("solve", transposed(operands[0]), d[0])[0]
     return -np.matmul(g, transposed(results[0])), g
@@ -490,9 +482,7 @@ def solve_rule(
 def solve_samples(rng: np.random.Generator) -> list[Sample]:
     """Draw systems that need row swaps, batches of them, and empty ones."""
     shapes = [((3, 3), (3, 2)), ((2, 4, 4), (2, 4, 1)), ((1, 1), (1, 1)), ((0, 0), (0, 2)), ((2, 2), (2, 0))]
-    drawn: list[Sample] = [
-        ((regular(rng, *a)[..., ::-1].copy(), rng.uniform(-2, 2, b)), {}) for a, b in shapes
-    ]
+    drawn: list[Sample] = [((regular(rng, *a)[..., ::-1].copy(), rng.uniform(-2, 2, b)), {}) for a, b in shapes]
     return [*drawn, ((np.zeros((0, 2, 2)), np.zeros((0, 2, 1))), {})]
 
 
@@ -635,9 +625,7 @@ def determinant_reverse(p, values, adjoints, services):  # type: ignore[no-untyp
     return 0
 
 
-def slogdet_words(
-    operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]
-) -> list[int]:
+def slogdet_words(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
     """Give buffers and sizes; the result is the logarithm."""
     return [*matrix_words(operands, results, parameters), 1]
 
@@ -663,9 +651,7 @@ def inverse_transposed(record: Any, a: Any) -> Any:
     return transposed(record("solve", a, np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape))[0])
 
 
-def slogdet_rule(
-    record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any
-) -> tuple[Any, ...]:
+def slogdet_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
     """ā = d a⁻ᵀ."""
     return (d[0][..., None, None] * inverse_transposed(record, operands[0]),)
 

@@ -125,4 +125,3 @@ def structural(name: str, **declaration: Any) -> Structural:
     op = Structural(name=name, code=STRUCTURAL + sum(isinstance(other, Structural) for other in BY_CODE), **declaration)
     enter(op)
     return op
-

@@ -177,10 +177,10 @@ def _extreme_samples(rng: np.random.Generator) -> list[Sample]:
     return distinct_rows(rng)
 
 
-for _name, _forward in (("max", max_forward), ("min", min_forward)):
+for _name, _forward, _of in (("max", max_forward, np.max), ("min", min_forward, np.min)):
     structural(
         _name,
-        numpy=lambda x, of=getattr(np, _name): of(x, axis=1),
+        numpy=lambda x, of=_of: of(x, axis=1),
         arity=1,
         doc=f"{_name} of each row; ties share the adjoint equally",
         group=GROUP,

@@ -3,6 +3,9 @@
 from . import elementwise, index, layout, linalg, products, reduce
 from .op import BY_CODE, OPS, STRUCTURAL, Elementwise, Layout, Op, Structural
 
+#: ops that block kernels do, and have no kernels of their own
+BLOCK_OPS = layout.GROUP
+
 #: the modules of structural ops, each compiled as one group
 STRUCTURAL_GROUPS = tuple(module.GROUP for module in (reduce, products, index, linalg))
 

@@ -40,10 +40,14 @@ def grad_on_tape(
         for leaf in leaves:
             leaf = normal(leaf)
             if type(leaf) is not Tensor and not is_traced(leaf):
-                raise TapeadTypeError(f"a {type(leaf).__name__} cannot be differentiated by: pass a float or a float array")
+                raise TapeadTypeError(
+                    f"a {type(leaf).__name__} cannot be differentiated by: pass a float or a float array"
+                )
             tensor = recording.tensor(np.asarray(leaf) if type(leaf) is not Tensor else leaf)
             if tensor.dtype.kind != "f":
-                raise TapeadTypeError(f"an array of dtype {tensor.dtype} cannot be differentiated by: convert it with astype(float)")
+                raise TapeadTypeError(
+                    f"an array of dtype {tensor.dtype} cannot be differentiated by: convert it with astype(float)"
+                )
             copied = recording.elementwise(OPS["copy"], (tensor,))
             copied.storage.levels |= level
             fresh.append(copied)
@@ -56,7 +60,9 @@ def grad_on_tape(
         value = recording.tensor(np.asarray(value, float))
     value = recording.lift(value)
     if value.size != 1:
-        raise TapeadValueError(f"the function must return one number, but returned an array of shape {value.shape}. Reduce it (np.sum)")
+        raise TapeadValueError(
+            f"the function must return one number, but returned an array of shape {value.shape}. Reduce it (np.sum)"
+        )
     flat = [v for fresh in variables for v in fresh]
     gradients = iter(reverse_on_tape(recording, start, value, flat))
     recording.close_level(level)
@@ -86,7 +92,9 @@ class _Sweep:
         self.old: dict[int, Tensor] = {}
         self.of = of = [b.storage for b in recording.buffers]
         self.reached = reached = {of[v.buffer] for v in variables}
-        written = {of[recording.result_buffers[k][0]] for k in range(start, self.stop) if recording.ops[k].name in WRITES}
+        written = {
+            of[recording.result_buffers[k][0]] for k in range(start, self.stop) if recording.ops[k].name in WRITES
+        }
         for _ in range(2 if written else 1):  # memory may be written to after it was read
             for k in range(start, self.stop):
                 operands = recording.operand_buffers[k]
@@ -151,10 +159,14 @@ class _Sweep:
                 self.whole[s] = contribution
             return
         target = self._adjoint(buffer)
-        repeated = tuple(i for i, (step, dim) in enumerate(zip(b.strides, b.shape, strict=True)) if step == 0 and dim > 1)
+        repeated = tuple(
+            i for i, (step, dim) in enumerate(zip(b.strides, b.shape, strict=True)) if step == 0 and dim > 1
+        )
         if repeated:
             contribution = recording.sum(contribution, repeated)
-            target = recording.view(target, lambda v: v[tuple(slice(0, 1) if i in repeated else slice(None) for i in range(v.ndim))])
+            target = recording.view(
+                target, lambda v: v[tuple(slice(0, 1) if i in repeated else slice(None) for i in range(v.ndim))]
+            )
         recording.overwrite(target, recording.elementwise(OPS["add"], (target, contribution)))
 
     def _summed(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -201,7 +213,7 @@ class _Sweep:
         d = self._adjoint(result)
         names: dict[str, Any] = dict(_EXPRESSIONS)
         needed = reads(op, sum(1 << i for i in active))
-        for name, buffer in zip("xywz", (*operands, *[result] * (4 - len(operands)))[:3] + (result,), strict=True):
+        for name, buffer in [*zip("xyw", operands, strict=False), ("z", result)]:
             if name in needed:
                 names[name] = self._value(buffer)
         for i in active:
@@ -272,4 +284,3 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
 
 _EXPRESSIONS: dict[str, Any] = {name: getattr(np, name) for name in EXPRESSION_FUNCTIONS if hasattr(np, name)}
 _EXPRESSIONS |= {"where": _where, "erf": lambda x: x.erf(), "__builtins__": {"abs": abs}}
-

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ import numpy as np
 from .adjoint import grad_on_tape
 from .errors import TapeadTypeError, TapeadValueError
 from .kernels import library
-from .program import GuardFailed
+from .program import IN_PLACE, GuardFailed, Workspace
 from .record import ForeignTape, current, live_recordings
 from .tensor import Tensor
 from .trace import Output, Trace
-from .tree import flatten, is_traced, normal, paths, signature, unflatten
+from .tree import PLAIN, flatten, is_traced, normal, paths, signature, unflatten
 
 #: how many traces a function keeps, unless told otherwise
 MAX_TRACES = 64
@@ -30,7 +31,12 @@ class Differentiated:
     """
 
     def __init__(
-        self, function: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, with_value: bool, max_traces: int
+        self,
+        function: Callable[..., Any],
+        argnums: int | Sequence[int],
+        has_aux: bool,
+        with_value: bool,
+        max_traces: int,
     ) -> None:
         if not callable(function):
             raise TapeadTypeError(f"expected a function to differentiate, not {type(function).__name__}")
@@ -51,7 +57,8 @@ class Differentiated:
         self._latest: dict[Hashable, Trace] = {}
         self._kept: OrderedDict[int, tuple[Hashable, Trace]] = OrderedDict()
         self._branches: dict[Hashable, Trace] = {}
-        self._fast: _Fast | None = None
+        self._forms: dict[Any, _Form] = {}
+        self._vector: _Vector | None = None
         self._lock = threading.RLock()
         self.last: Trace | None = None
 
@@ -59,13 +66,17 @@ class Differentiated:
         return f"<{'value_and_grad' if self.with_value else 'grad'} of {self.__name__}>"
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        fast = self._fast
-        if fast is not None and len(args) == 1 and not kwargs and not live_recordings():
-            x = args[0]
-            if type(x) is np.ndarray and x.dtype is fast.dtype and x.shape == fast.shape:
-                found = fast(x, out)
-                if found is not None:
-                    return found if self.with_value else found[1]
+        vector = self._vector
+        if vector is not None and len(args) == 1 and not kwargs:
+            gradient = np.empty(vector.shape) if out is None else out
+            try:
+                value = vector.sweep(vector.handle, args[0], gradient)
+            except TypeError:  # other arrays than it takes
+                self._vector = None
+            else:
+                if value == value:  # NaN may stand for what only the long way can tell
+                    self.last = vector.trace
+                    return (np.float64(value), gradient) if self.with_value else gradient
         return self._call(args, kwargs, out)
 
     @property
@@ -76,23 +87,21 @@ class Differentiated:
     # ---- the general way -------------------------------------------------------------------------------------------
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-        for a in self._chosen:
-            if not -len(args) <= a < len(args):
-                raise TapeadValueError(f"argnums={self.argnums!r}, but {self.__name__} was called with {len(args)} positional arguments")
-        if len({a % len(args) for a in self._chosen}) != len(self._chosen):
-            raise TapeadValueError(f"argnums names an argument twice: {self.argnums!r} of {len(args)}")
         leaves, structure = flatten((args, kwargs))
-        if any(type(leaf) is Tensor for leaf in leaves):
+        form = self._forms.get(structure)
+        if form is None:
+            form = self._forms[structure] = self._form(args)
+        if Tensor in map(type, leaves):
             current("a traced value as an argument")
             return self._nested(args, kwargs, out)
-        leaves = [normal(leaf) for leaf in leaves]
-        wrt, trees = self._differentiated(args)
-        for i in wrt:
-            self._check_leaf(leaves[i], args, i)
-        key = (structure, tuple(signature(leaf) for leaf in leaves))
-        targets = None if out is None else self._targets(out, trees, leaves, wrt)
+        leaves = [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves]
+        key = (structure, *map(signature, leaves))
+        if key not in self._latest:
+            for i in form.wrt:
+                self._check_leaf(leaves[i], args, i)
+        targets = None if out is None else self._targets(out, form, leaves)
         try:
-            value, aux, gradients = self._run(key, leaves, structure, wrt)
+            value, aux, gradients = self._run(key, leaves, form)
         except ForeignTape:
             if not live_recordings():
                 raise
@@ -101,32 +110,33 @@ class Differentiated:
             for target, gradient in zip(targets, gradients, strict=True):
                 target[...] = gradient
             gradients = targets
-        made = []
-        start = 0
-        for tree in trees:
-            made.append(unflatten(tree, gradients[start : start + tree.num_leaves]))
-            start += tree.num_leaves
-        gradient = made[0] if isinstance(self.argnums, int) else tuple(made)
-        return self._packed(value, aux, gradient)
+        made, rest = [], iter(gradients)
+        for tree, count in form.trees:
+            made.append(next(rest) if tree is None else unflatten(tree, [next(rest) for _ in range(count)]))
+        return self._packed(value, aux, made[0] if form.single else tuple(made))
 
     def _packed(self, value: Any, aux: Any, gradient: Any) -> Any:
         if self.with_value:
             return ((value, aux) if self.has_aux else value), gradient
         return (gradient, aux) if self.has_aux else gradient
 
-    def _differentiated(self, args: tuple[Any, ...]) -> tuple[list[int], list[Any]]:
-        """Give the places of the differentiated leaves, and the trees that they make."""
-        starts, start = [], 0
-        trees = []
-        for arg in args:
-            starts.append(start)
-            trees.append(flatten(arg)[1])
-            start += trees[-1].num_leaves
-        wrt: list[int] = []
+    def _form(self, args: tuple[Any, ...]) -> _Form:
+        """Check argnums against the arguments; give which leaves are differentiated, and the trees that they make."""
+        count = len(args)
         for a in self._chosen:
-            a %= len(args)
-            wrt += range(starts[a], starts[a] + trees[a].num_leaves)
-        return wrt, [trees[a % len(args)] for a in self._chosen]
+            if not -count <= a < count:
+                raise TapeadValueError(
+                    f"argnums={self.argnums!r}, but {self.__name__} was called with {count} positional arguments"
+                )
+        if len({a % count for a in self._chosen}) != len(self._chosen):
+            raise TapeadValueError(f"argnums names an argument twice: {self.argnums!r} of {count}")
+        structures = [flatten(arg)[1] for arg in args]
+        starts = [sum(s.num_leaves for s in structures[:k]) for k in range(count)]
+        chosen = [a % count for a in self._chosen]
+        wrt = [starts[a] + k for a in chosen for k in range(structures[a].num_leaves)]
+        trees = [(None if structures[a].is_leaf() else structures[a], structures[a].num_leaves) for a in chosen]
+        plain = count == 1 and not isinstance(self.argnums, list | tuple) and structures[0].is_leaf()
+        return _Form(wrt, trees, not isinstance(self.argnums, list | tuple), plain and not self.has_aux)
 
     def _check_leaf(self, leaf: Any, args: tuple[Any, ...], i: int) -> None:
         dtype = getattr(leaf, "dtype", None)
@@ -136,34 +146,47 @@ class Differentiated:
         what = f"an array of dtype {dtype}" if dtype is not None else f"{type(leaf).__name__} {leaf!r}"
         kind = getattr(dtype, "kind", "c" if isinstance(leaf, complex) else "")
         if kind == "c":
-            raise TapeadTypeError(f"{name} is complex; complex numbers are not supported yet: split it into real and imaginary parts")
-        fix = "convert it with astype(float), or pass float(...)" if kind in "iub" or isinstance(leaf, int) else "pass a float or a float array"
-        raise TapeadTypeError(f"{name} is {what}: only float64 and float32 values can be differentiated by. To do so, {fix}")
+            raise TapeadTypeError(
+                f"{name} is complex; complex numbers are not supported yet: split it into real and imaginary parts"
+            )
+        fix = (
+            "convert it with astype(float), or pass float(...)"
+            if kind in "iub" or isinstance(leaf, int)
+            else "pass a float or a float array"
+        )
+        raise TapeadTypeError(
+            f"{name} is {what}: only float64 and float32 values can be differentiated by. To do so, {fix}"
+        )
 
-    def _targets(self, out: Any, trees: list[Any], leaves: list[Any], wrt: list[int]) -> list[Any]:
+    def _targets(self, out: Any, form: _Form, leaves: list[Any]) -> list[Any]:
         """Check the arrays that the gradient is to be written to."""
-        outs = [out] if isinstance(self.argnums, int) else list(out)
+        outs = [out] if form.single else out
+        if not isinstance(outs, list | tuple) or len(outs) != len(form.trees):
+            raise TapeadTypeError(
+                f"out= must be a tuple of {len(form.trees)}, one for each of argnums={self.argnums!r}"
+            )
         found: list[Any] = []
-        for tree, part in zip(trees, outs, strict=True):
+        for (tree, _), part in zip(form.trees, outs, strict=True):
             part_leaves, structure = flatten(part)
-            if structure != tree:
-                raise TapeadValueError(f"out= has the structure {structure}, the differentiated argument {tree}")
+            if not structure.is_leaf() if tree is None else structure != tree:
+                raise TapeadValueError(f"out= has the structure {structure}, the differentiated argument {tree or '*'}")
             found += part_leaves
-        for target, i in zip(found, wrt, strict=True):
-            leaf = np.asarray(leaves[i])
-            check_out(target, leaf)
+        for k, (target, i) in enumerate(zip(found, form.wrt, strict=True)):
+            check_out(target, np.asarray(leaves[i]))
             for other in leaves:
                 if isinstance(other, np.ndarray) and np.may_share_memory(target, other):
                     raise TapeadValueError("out= overlaps an argument: give an array of its own")
+            if any(np.may_share_memory(target, other) for other in found[:k]):
+                raise TapeadValueError("two arrays of out= overlap: give each gradient an array of its own")
         return found
 
-    def _run(self, key: Hashable, leaves: list[Any], structure: Any, wrt: list[int]) -> tuple[Any, Any, list[Any]]:
+    def _run(self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form) -> tuple[Any, Any, list[Any]]:
         trace = self._latest.get(key)
         forced: Sequence[int] = ()
         attempts = 0
         while True:
             if trace is None:
-                trace = self._trace(key, leaves, structure, wrt, forced)
+                trace = self._trace(key, leaves, form, forced)
             try:
                 result = trace.run(leaves, True)
             except GuardFailed as failure:
@@ -179,13 +202,13 @@ class Differentiated:
             self.last = trace
             if not trace.volatile:
                 self._latest[key] = trace
-                if self._fast is None or self._fast.trace is not trace:
-                    self._fast = _Fast.of(self, trace, leaves, structure)
+                if form.plain and (self._vector is None or self._vector.trace is not trace):
+                    self._vector = _Vector.of(trace, leaves[0])
             return result
 
-    def _trace(self, key: Hashable, leaves: list[Any], structure: Any, wrt: list[int], forced: Sequence[int]) -> Trace:
+    def _trace(self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, forced: Sequence[int]) -> Trace:
         start, loading = time.perf_counter(), sum(library.seconds.values())
-        trace = Trace(self.function, leaves, structure, wrt, self.has_aux, True, forced)
+        trace = Trace(self.function, leaves, key[0], form.wrt, self.has_aux, True, forced)
         loading = sum(library.seconds.values()) - loading
         with self._lock:
             self.seconds_tracing += time.perf_counter() - start - loading
@@ -202,13 +225,15 @@ class Differentiated:
             self._branches = {k: t for k, t in self._branches.items() if t is not old}
             if self._latest.get(old_key) is old:
                 del self._latest[old_key]
-            if self._fast is not None and self._fast.trace is old:
-                self._fast = None
+            if self._vector is not None and self._vector.trace is old:
+                self._vector = None
 
     def _nested(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         """Differentiate within a trace: the gradient is written on the tape of the outer function."""
         if out is not None:
-            raise TapeadTypeError("out= cannot be used while a function is traced: the gradient is a traced value there")
+            raise TapeadTypeError(
+                "out= cannot be used while a function is traced: the gradient is a traced value there"
+            )
         value, aux, gradients = grad_on_tape(self.function, args, kwargs, self._chosen, self.has_aux)
         return self._packed(value, aux, gradients[0] if isinstance(self.argnums, int) else tuple(gradients))
 
@@ -218,48 +243,46 @@ def check_out(target: Any, like: Any) -> None:
     if type(target) is not np.ndarray:
         raise TapeadTypeError(f"out= must be a NumPy array, not {type(target).__name__}")
     if target.shape != like.shape or target.dtype != like.dtype:
-        raise TapeadValueError(f"out= has shape {target.shape} and dtype {target.dtype}; the gradient has {like.shape} and {like.dtype}")
+        raise TapeadValueError(
+            f"out= has shape {target.shape} and dtype {target.dtype}; the gradient has {like.shape} and {like.dtype}"
+        )
     if not target.flags.c_contiguous or not target.flags.writeable:
         raise TapeadValueError("out= must be a C-contiguous array that can be written to")
 
 
-class _Fast:
-    """The short way for a function of one array: signature check, copy in, both sweeps, copy out."""
+@dataclass(frozen=True)
+class _Form:
+    """What a structure of arguments means: differentiated leaves, the trees (None: a leaf) that gradients make."""
 
-    __slots__ = ("dtype", "program", "shape", "trace")
+    wrt: list[int]
+    trees: list[tuple[Any, int]]
+    single: bool
+    plain: bool  # one argument, itself the only leaf
 
-    def __init__(self, trace: Trace, dtype: Any, shape: tuple[int, ...]) -> None:
-        self.trace, self.program, self.dtype, self.shape = trace, trace.program, dtype, shape
+
+@dataclass(frozen=True)
+class _Vector:
+    """The short way for a function of one short vector: copy in, both sweeps, copy out, in one compiled call."""
+
+    trace: Trace
+    workspace: Workspace  # its own: the compiled call holds the interpreter lock, so nobody else is in it meanwhile
+    sweep: Callable[..., float]
+    handle: int
+    shape: tuple[int, ...]
 
     @staticmethod
-    def of(owner: Differentiated, trace: Trace, leaves: list[Any], structure: Any) -> _Fast | None:
-        """Give the short way, if the function's call is of the kind that has one."""
-        plain = len(leaves) == 1 and type(leaves[0]) is np.ndarray and structure == flatten(((leaves[0],), {}))[1]
-        if not plain or owner.has_aux or type(trace.value) is not Output or owner.argnums not in (0, (0,)) or owner.argnums != 0:
+    def of(trace: Trace, x: Any) -> _Vector | None:
+        """Give the short way, if the function is of the kind that has one."""
+        program, sweeps = trace.program, library.load("sweeps")
+        short = type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 1 and x.nbytes <= IN_PLACE
+        if not short or type(trace.value) is not Output or program.sweep is not sweeps.sweep:
             return None
-        return _Fast(trace, leaves[0].dtype, leaves[0].shape)
-
-    def __call__(self, x: Any, out: Any) -> Any:
-        """Give value and gradient; None where a guard fails."""
-        if out is None:
-            gradient = np.empty(self.shape, self.dtype)
-        else:
-            check_out(out, x)
-            if np.may_share_memory(out, x):
-                raise TapeadValueError("out= overlaps an argument: give an array of its own")
-            gradient = out
-        program = self.program
-        workspace = program.take()
-        try:
-            bound = program.bind(workspace, 0, x)
-            program.run(workspace, True)
-            value = program.result(workspace, 0, (bound,))
-            gradient[...] = workspace.gradients[0].reshape(self.shape)
-        except GuardFailed:
+        workspace = Workspace(program)
+        result = workspace.results[0]
+        if result is None or result.dtype != np.float64:
             return None
-        finally:
-            program.give_back(workspace)
-        return value, gradient
+        workspace.open_short_way()
+        return _Vector(trace, workspace, sweeps.sweep_vector, workspace.handle, x.shape)
 
 
 def value_and_grad(

@@ -198,9 +198,7 @@ def _compare(
         largest = max(largest, abs(above), abs(below))
         expected[k] = (above - below) / (2 * h)
         # The step that was really taken, as x + h u is rounded: it matters where x is large.
-        got[k] = sum(
-            np.vdot(part, up - down) / (2 * h) for part, up, down in zip(gradient, ups, downs, strict=True)
-        )
+        got[k] = sum(np.vdot(part, up - down) / (2 * h) for part, up, down in zip(gradient, ups, downs, strict=True))
     coarsest = max(precision, *(float(np.finfo(x.dtype).eps) for x in points))
     if atol is None:
         atol = 10 * largest * (precision / h + coarsest)

@@ -67,9 +67,7 @@ def environment() -> list[tuple[str, str]]:
         for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         if name in os.environ
     ]
-    groups = ", ".join(
-        f"{group} {'compiled' if library.cached(group) else 'to compile'}" for group in library.GROUPS
-    )
+    groups = ", ".join(f"{group} {'compiled' if library.cached(group) else 'to compile'}" for group in library.GROUPS)
     return [
         ("tapead", __version__),
         ("python", f"{platform.python_version()} ({platform.system()} {platform.machine()})"),
@@ -85,9 +83,7 @@ def environment() -> list[tuple[str, str]]:
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    top = argparse.ArgumentParser(
-        prog="tapead", description="Gradients of NumPy code on a CPU, from a compiled tape."
-    )
+    top = argparse.ArgumentParser(prog="tapead", description="Gradients of NumPy code on a CPU, from a compiled tape.")
     top.add_argument("--version", action="version", version=f"tapead {__version__}")
     commands = top.add_subparsers(metavar="command", required=True)
     for command in (demo, warmup, info):
@@ -113,8 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if package is None:
             raise
         print(
-            f"tapead: {parsed.command.__name__} needs {package}, which is not installed: "
-            f'pip install "tapead[demo]"',
+            f'tapead: {parsed.command.__name__} needs {package}, which is not installed: pip install "tapead[demo]"',
             file=sys.stderr,
         )
         return 2

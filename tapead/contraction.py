@@ -30,14 +30,10 @@ def einsum(*arguments: Any, out: Any = None, optimize: Any = False, dtype: Any =
     for term, value in zip(terms, values, strict=True):
         for label, n in zip(term, value.shape, strict=True):
             if n != 1 and sizes.get(label, 1) not in (1, n):
-                raise TapeadValueError(
-                    f"einsum: {label} stands for {sizes[label]} and {n} elements, at {here()}"
-                )
+                raise TapeadValueError(f"einsum: {label} stands for {sizes[label]} and {n} elements, at {here()}")
             sizes[label] = n if sizes.get(label, 1) == 1 else sizes[label]
     if set(output) - set(sizes) or len(set(output)) < len(output):
-        raise TapeadValueError(
-            f"einsum: the output {output!r} repeats subscripts or has unknown ones, at {here()}"
-        )
+        raise TapeadValueError(f"einsum: the output {output!r} repeats subscripts or has unknown ones, at {here()}")
     pieces = [_simple(v, t, sizes) for v, t in zip(values, terms, strict=True)]
     for pair in _path(pieces, output):
         left, *rest = [pieces.pop(k) for k in sorted(pair, reverse=True)]
@@ -112,11 +108,7 @@ def _path(pieces: list[tuple[Any, str]], output: str) -> list[tuple[int, ...]]:
     if len(pieces) <= 2:
         return [tuple(range(len(pieces)))] if len(pieces) == 2 else []
     shadows = [np.broadcast_to(0.0, value.shape) for value, _ in pieces]
-    text = (
-        ",".join(term for _, term in pieces)
-        + "->"
-        + "".join(s for s in output if any(s in t for _, t in pieces))
-    )
+    text = ",".join(term for _, term in pieces) + "->" + "".join(s for s in output if any(s in t for _, t in pieces))
     optimize: Any = "optimal" if len(pieces) <= 5 else "greedy"
     return [step for step in np.einsum_path(text, *shadows, optimize=optimize)[0][1:] if len(step) > 1]
 
@@ -147,9 +139,7 @@ def _contract(left: tuple[Any, str], right: tuple[Any, str], kept: set[str]) -> 
 
     def lay(x: Any, term: str, *groups: str) -> Any:
         order = [term.index(label) for group in groups for label in group]
-        shape = [sizes[label] for label in batch] + [
-            int(np.prod([sizes[s] for s in g], dtype=int)) for g in groups[1:]
-        ]
+        shape = [sizes[label] for label in batch] + [int(np.prod([sizes[s] for s in g], dtype=int)) for g in groups[1:]]
         return reshape(permuted(x, order), shape)
 
     product = multiplied(lay(a, of_a, batch, free_a, inner), lay(b, of_b, batch, inner, free_b))

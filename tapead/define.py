@@ -48,7 +48,9 @@ class Tape(Recording):
             raise TapeadTypeError("this tape has been closed: make variables within its `with` block")
         array = x if isinstance(x, float) else np.asarray(x)
         if np.asarray(array).dtype.kind != "f":
-            raise TapeadTypeError(f"a variable of dtype {np.asarray(array).dtype} cannot be differentiated by: convert it with astype(float)")
+            raise TapeadTypeError(
+                f"a variable of dtype {np.asarray(array).dtype} cannot be differentiated by: convert it with astype(float)"
+            )
         tensor = self.enter(array, levels=1)
         self.variables.append(tensor)
         self._inside.append(tensor._value)
@@ -59,7 +61,9 @@ class Tape(Recording):
         if type(y) is not Tensor or y.tape is not self:
             raise TapeadTypeError("backward() takes a value of this tape")
         if seed is None and y.size != 1:
-            raise TapeadValueError(f"y has shape {y.shape}: reduce it to one number (np.sum), or give a seed of that shape")
+            raise TapeadValueError(
+                f"y has shape {y.shape}: reduce it to one number (np.sum), or give a seed of that shape"
+            )
         target = y.buffer
         if seed is not None or y.ndim:
             target = self._seeded(y, np.ones(y.shape) if seed is None else seed)
@@ -71,7 +75,7 @@ class Tape(Recording):
         program.run(workspace, True)
         del bound
         for variable, gradient in zip(self.variables, workspace.gradients, strict=True):
-            variable.grad = gradient.reshape(variable.shape).copy() if variable.ndim else gradient[0]
+            variable.grad = gradient.copy() if variable.ndim else gradient[()]
 
     def _seeded(self, y: Tensor, seed: Any) -> int:
         seed = np.asarray(seed, y.dtype)

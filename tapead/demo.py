@@ -284,6 +284,4 @@ def show(figures: Figures, screen: Screen) -> None:
     how = "compiling kernels (kept for the next time)" if figures.compiled else "loading compiled kernels"
     seconds = figures.seconds
     screen.line(f"Seconds: {seconds['kernels']:.2f} {how}, {seconds['tracing']:.3f} tracing,")
-    screen.line(
-        f"         {seconds['training']:.2f} training ({figures.steps} steps), {seconds['total']:.2f} in all"
-    )
+    screen.line(f"         {seconds['training']:.2f} training ({figures.steps} steps), {seconds['total']:.2f} in all")

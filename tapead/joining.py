@@ -26,9 +26,7 @@ def _parts(arrays: Any) -> tuple[Recording, list[Any]]:
 def _join_dtype(parts: Sequence[Any], dtype: Any, casting: Any) -> np.dtype[Any]:
     common = np.result_type(*(p.dtype for p in parts))
     if dtype is not None and not np.can_cast(common, dtype, casting):
-        raise TapeadTypeError(
-            f"cannot cast {common} to {np.dtype(dtype)} with casting {casting!r}, at {here()}"
-        )
+        raise TapeadTypeError(f"cannot cast {common} to {np.dtype(dtype)} with casting {casting!r}, at {here()}")
     return np.dtype(common if dtype is None else dtype)
 
 
@@ -48,9 +46,7 @@ def concatenate(
     rest = parts[0].shape[:place] + parts[0].shape[place + 1 :]
     if any(p.ndim != ndim or p.shape[:place] + p.shape[place + 1 :] != rest for p in parts):
         shapes = ", ".join(str(p.shape) for p in parts)
-        raise TapeadValueError(
-            f"arrays to join along axis {axis} must agree in the other axes: {shapes}, at {here()}"
-        )
+        raise TapeadValueError(f"arrays to join along axis {axis} must agree in the other axes: {shapes}, at {here()}")
     total = sum(p.shape[place] for p in parts)
     z = empty((*rest[:place], total, *rest[place:]), _join_dtype(parts, dtype, casting), tape)
     start = 0
@@ -63,9 +59,7 @@ def concatenate(
 
 
 @implements(np.stack)
-def stack(
-    arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind"
-) -> Any:
+def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = "same_kind") -> Any:
     """Join arrays of one shape along a new axis."""
     refuse("stack", out=out)
     tape, parts = _parts(arrays)
@@ -192,9 +186,7 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Any:
         (place,) = axes_of(int(place), x.ndim)
         n = y.shape[place]
         cut = n - int(by) % n if n else 0
-        y = concatenate(
-            [y[along(place, slice(cut, n), x.ndim)], y[along(place, slice(0, cut), x.ndim)]], place
-        )
+        y = concatenate([y[along(place, slice(cut, n), x.ndim)], y[along(place, slice(0, cut), x.ndim)]], place)
     return fresh(y, x)
 
 

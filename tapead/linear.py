@@ -113,9 +113,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     try:
         axes = axes_of(axis, x.ndim)
     except TypeError as error:
-        raise TapeadTypeError(
-            f"'axis' must be None, an integer or a tuple of integers, at {here()}"
-        ) from error
+        raise TapeadTypeError(f"'axis' must be None, an integer or a tuple of integers, at {here()}") from error
     if len(axes) == 1:
         return _vector_norm(x, ord, axes, keepdims)
     if len(axes) != 2:
@@ -197,9 +195,7 @@ def multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
     tensors = [as_tensor(a, recording) for a in arrays]
     for k, x in enumerate(tensors):
         if x.ndim != 2 and not (x.ndim == 1 and k in (0, len(tensors) - 1)):
-            raise TapeadLinAlgError(
-                f"{x.ndim}-dimensional array given. Array must be two-dimensional, at {here()}"
-            )
+            raise TapeadLinAlgError(f"{x.ndim}-dimensional array given. Array must be two-dimensional, at {here()}")
     sizes = [1 if tensors[0].ndim == 1 else tensors[0].shape[0], *(x.shape[-1] for x in tensors)]
     if tensors[-1].ndim == 1:
         sizes[-2:] = [tensors[-1].shape[0], 1]

@@ -62,9 +62,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C") -> An
     """
     if not live_recordings():
         return np.full(shape, fill_value, dtype, order)
-    kind = dtype or (
-        fill_value.dtype if type(fill_value) is Tensor else np.result_type(np.asarray(fill_value))
-    )
+    kind = dtype or (fill_value.dtype if type(fill_value) is Tensor else np.result_type(np.asarray(fill_value)))
     return filled(shape, fill_value, kind, live_recordings()[-1])
 
 

@@ -16,9 +16,7 @@ def _traced(array: Any, what: str) -> Any:
     """Give the array, if it is a traced one: no other can hold traced values."""
     if type(array) is not Tensor:
         fix = "make it with tapead.numpy.zeros"
-        raise TapeadTypeError(
-            f"{what}: a traced value cannot be written into a plain array ({fix}), at {here()}"
-        )
+        raise TapeadTypeError(f"{what}: a traced value cannot be written into a plain array ({fix}), at {here()}")
     return array
 
 

@@ -160,7 +160,13 @@ class Planner:
         used = {self.storage_of[b] for k in self.needed for b in (*tape.operand_buffers[k], *tape.result_buffers[k])}
         used |= self.kept | self.adjoints
         used |= {i for i, s in enumerate(tape.storages) if s.kind == INPUT}
-        self._place_slabs({s for s in used if tape.storages[s].size == 1 and tape.storages[s].kind == VALUE and tape.storages[s].number in (F8, F4)})
+        self._place_slabs(
+            {
+                s
+                for s in used
+                if tape.storages[s].size == 1 and tape.storages[s].kind == VALUE and tape.storages[s].number in (F8, F4)
+            }
+        )
         self.preset_slots: list[tuple[int, int, Any]] = []
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
@@ -291,12 +297,23 @@ class Planner:
             if op.name == "assign":
                 x = operand(operands[0])
                 slot = self._slot(number)
-                code += [SCALAR_STORE, slot, x, results[0], tape.storages[z].number, int(has_adjoint and of[operands[0]] in self.adjoints) or 2 * has_adjoint]
+                code += [
+                    SCALAR_STORE,
+                    slot,
+                    x,
+                    results[0],
+                    tape.storages[z].number,
+                    int(has_adjoint and of[operands[0]] in self.adjoints) or 2 * has_adjoint,
+                ]
                 forget(z)
                 active_run = True
                 continue
             slots = [operand(b) for b in operands]
-            active = sum(1 << i for i, b in enumerate(operands) if carries(op, i) and of[b] in self.adjoints) if has_adjoint else 0
+            active = (
+                sum(1 << i for i, b in enumerate(operands) if carries(op, i) and of[b] in self.adjoints)
+                if has_adjoint
+                else 0
+            )
             active_run = active_run or active != 0
             slots += [slots[0]] * (3 - len(slots))
             if (z, number) in self.slots and tape.storages[z].kind == VALUE:
@@ -342,7 +359,9 @@ class Planner:
         strides = [broadcast_strides(layout.shape, layout.strides, shape) for layout in layouts]
         return collapse(shape, strides)
 
-    def _entry(self, register: int, layout: Layout, dims: list[int], strides: list[int], computed: int, extra: int, load: bool) -> list[int]:
+    def _entry(
+        self, register: int, layout: Layout, dims: list[int], strides: list[int], computed: int, extra: int, load: bool
+    ) -> list[int]:
         """Write how a block reaches a buffer."""
         if load and not any(strides):
             kind = SPLAT
@@ -382,7 +401,9 @@ class Planner:
         if not active:
             return
         needed = reads(op, active)
-        values = [self._entry(r, o, dims, strides[r], computed, 0, True) for r, o in enumerate(operands) if "xyw"[r] in needed]
+        values = [
+            self._entry(r, o, dims, strides[r], computed, 0, True) for r, o in enumerate(operands) if "xyw"[r] in needed
+        ]
         if "z" in needed:
             values.append(self._entry(Z, z, dims, strides[-1], computed, 0, True))
         targets = [self._entry(Z, z, dims, strides[-1], computed, READ, True)]
@@ -417,7 +438,13 @@ class Planner:
         """Write a block that copies; broadcast as an assignment does."""
         if target.size == 0:
             return None
-        computed = I8 if target.number in (I8, B1) and source.number in (I8, B1) else F8 if F8 in (source.number, target.number) else F4
+        computed = (
+            I8
+            if target.number in (I8, B1) and source.number in (I8, B1)
+            else F8
+            if F8 in (source.number, target.number)
+            else F4
+        )
         if source.number == I8 and target.number == F4:
             computed = F8
         dims, strides = self._entries(target.shape, [source, target])
@@ -465,9 +492,9 @@ class Planner:
         if op.restore is not None:
             plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.restore), *words])))
         flows = any(self.storage_of[r.buffer] in self.adjoints for r in results[:1])
-        if op.reverse is not None and flows:
-            if any(self.storage_of[operands[i].buffer] in self.adjoints for i in op.active) or op.restore is not None:
-                plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.reverse), *words])))
+        wanted = op.restore is not None or any(self.storage_of[operands[i].buffer] in self.adjoints for i in op.active)
+        if op.reverse is not None and flows and wanted:
+            plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.reverse), *words])))
 
 
 def _trimmed(layout: Layout, ndim: int) -> Layout:

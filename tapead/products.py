@@ -35,9 +35,7 @@ def matmul(x1: Any, x2: Any, /, **options: Any) -> Any:
     refuse("matmul", **options)
     tape, (a, b) = operands(x1, x2)
     if a.ndim == 0 or b.ndim == 0:
-        raise TapeadValueError(
-            f"matmul: operands must have at least one axis, use * for numbers, at {here()}"
-        )
+        raise TapeadValueError(f"matmul: operands must have at least one axis, use * for numbers, at {here()}")
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise TapeadValueError(f"matmul: shapes {a.shape} and {b.shape} do not match, at {here()}")
     if a.ndim == b.ndim == 1:
@@ -59,9 +57,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
         over_a, over_b = tuple(range(a.ndim - int(axes), a.ndim)), tuple(range(int(axes)))
     over_a, over_b = axes_of(over_a, a.ndim), axes_of(over_b, b.ndim)
     if [a.shape[k] for k in over_a] != [b.shape[k] for k in over_b]:
-        raise TapeadValueError(
-            f"tensordot: shapes {a.shape}, {b.shape} do not match along {axes}, at {here()}"
-        )
+        raise TapeadValueError(f"tensordot: shapes {a.shape}, {b.shape} do not match along {axes}, at {here()}")
     free_a = [k for k in range(a.ndim) if k not in over_a]
     free_b = [k for k in range(b.ndim) if k not in over_b]
     shape = tuple(a.shape[k] for k in free_a) + tuple(b.shape[k] for k in free_b)
@@ -169,9 +165,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
     a = np.moveaxis(as_tensor(a, tape), axisa, -1)
     b = np.moveaxis(as_tensor(b, tape), axisb, -1)
     if a.shape[-1] != 3 or b.shape[-1] != 3:
-        raise TapeadValueError(
-            f"np.cross takes vectors of 3, not of {a.shape[-1]} and {b.shape[-1]}, at {here()}"
-        )
+        raise TapeadValueError(f"np.cross takes vectors of 3, not of {a.shape[-1]} and {b.shape[-1]}, at {here()}")
     (a0, a1, a2), (b0, b1, b2) = ([v[..., k] for k in range(3)] for v in (a, b))
     return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axisc)
 

@@ -20,7 +20,9 @@ from .kernels.constants import (
     GRADIENTS,
     GUARD,
     INDEX,
+    INPUT,
     NOT_POSITIVE,
+    OUTPUT,
     PARAMETERS,
     REGISTERS,
     REVERSE_COUNT,
@@ -30,6 +32,8 @@ from .kernels.constants import (
     SEED_NUMBER,
     SERVICES,
     SINGULAR,
+    SIZE,
+    SLOPES,
     STATUS,
     TILE,
     TILES,
@@ -61,10 +65,10 @@ def _address(array: Any) -> int:
 def _kernel(row: Row) -> int:
     group, direction, _ = row
     if direction == "kernel":
-        return library.group_kernel(group)
+        return int(library.group_kernel(group))
     kind, _, number = group.partition("_")
     forward, reverse = library.block_kernels(number) if kind == "blocks" else library.scalar_kernels(number)
-    return forward if direction == "forward" else reverse
+    return int(forward if direction == "forward" else reverse)
 
 
 class Program:
@@ -74,7 +78,9 @@ class Program:
     differentiate by; outputs are further buffers to read.
     """
 
-    def __init__(self, tape: Wengert, inputs: Sequence[int], outputs: Sequence[int], target: int | None, wrt: Sequence[int]) -> None:
+    def __init__(
+        self, tape: Wengert, inputs: Sequence[int], outputs: Sequence[int], target: int | None, wrt: Sequence[int]
+    ) -> None:
         self.inputs, self.outputs, self.target, self.wrt = tuple(inputs), tuple(outputs), target, tuple(wrt)
         self.plan: Plan = Planner(tape, outputs, target, [inputs[i] for i in wrt]).make()
         self.instructions = len(tape)
@@ -121,10 +127,7 @@ class Program:
             buffers = self.input_buffers[i]
             workspace.value_table[buffers] = self.address(flat) + self.offsets[buffers]
             return flat
-        if type(value) is np.ndarray:
-            slot.reshape(value.shape)[...] = value
-        else:
-            slot[0] = value
+        slot[...] = value
         return slot
 
     def run(self, workspace: Workspace, gradient: bool) -> None:
@@ -151,7 +154,7 @@ class Program:
         view = workspace.results[k]
         b = self.buffers[self.outputs[k]]
         if view is None:
-            flat = bound[self.inputs.index(b.storage)]
+            flat = bound[self.inputs.index(b.storage)].reshape(-1)
             view = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * flat.itemsize for s in b.strides])
         if not b.shape:
             return view.astype(b.dtype)[()] if view.dtype != b.dtype else view[()]
@@ -186,7 +189,9 @@ class Workspace:
             self.scratch = np.empty(-(-plan.scratch_bytes // 8) + 1, np.int64)
         except MemoryError as error:
             total = plan.value_bytes + plan.adjoint_bytes + plan.scratch_bytes
-            raise TapeadMemoryError(f"no memory for the arena of {len(program.names)} rows: {total:,} bytes asked for") from error
+            raise TapeadMemoryError(
+                f"no memory for the arena of {len(program.names)} rows: {total:,} bytes asked for"
+            ) from error
         base, adjoint_base = _address(self.values), _address(self.adjoints)
         raw = self.values.view(np.uint8)
         for place, value in plan.presets:
@@ -219,20 +224,36 @@ class Workspace:
         self.services[STATUS], self.services[SCRATCH] = _address(self.status), _address(self.scratch)
         self.services[FUNCTIONS] = _address(program.functions)
 
-        t = self.table = np.zeros(16, np.int64)
+        t = self.table = np.zeros(24, np.int64)
         t[FORWARD_ROWS], t[FORWARD_COUNT] = _address(program.forward_rows), len(program.forward_rows) // 2
         t[REVERSE_ROWS], t[REVERSE_COUNT] = _address(program.reverse_rows), len(program.reverse_rows) // 2
-        t[PARAMETERS], t[VALUES], t[ADJOINTS] = _address(program.pool), _address(self.value_table), _address(self.adjoint_table)
+        t[PARAMETERS], t[VALUES], t[ADJOINTS] = (
+            _address(program.pool),
+            _address(self.value_table),
+            _address(self.adjoint_table),
+        )
         t[SERVICES] = _address(self.services)
         t[ZERO_FROM], t[ZERO_COUNT] = adjoint_base, plan.adjoint_bytes // 8
         if program.target is not None:
             t[SEED] = self.adjoint_table[program.target]
             t[SEED_NUMBER] = program.storages[program.buffers[program.target].storage].number
         self.handle = _address(self.table)
-        self.slots = [_stretch(program, plan.value_places, s, raw) for s in program.inputs]
+        shapes = [program.buffers[buffers[0]].shape for buffers in program.input_buffers]
+        self.slots = [
+            _stretch(program, plan.value_places, s, raw).reshape(shape)
+            for s, shape in zip(program.inputs, shapes, strict=True)
+        ]
         adjoints = self.adjoints.view(np.uint8)
-        self.gradients = [_stretch(program, plan.adjoint_places, program.inputs[i], adjoints) for i in program.wrt]
+        self.gradients = [
+            _stretch(program, plan.adjoint_places, program.inputs[i], adjoints).reshape(shapes[i]) for i in program.wrt
+        ]
         self.results = [_result(program, b, raw) for b in program.outputs]
+
+    def open_short_way(self) -> None:
+        """Tell the compiled call for one vector where input, gradient and value lie."""
+        x, gradient, value = self.slots[0], self.gradients[0], self.results[0]
+        t = self.table
+        t[INPUT], t[SLOPES], t[OUTPUT], t[SIZE] = _address(x), _address(gradient), _address(value), x.size
 
 
 def _stretch(program: Program, places: dict[int, int], s: int, raw: Any) -> Any:
@@ -247,7 +268,11 @@ def _result(program: Program, buffer: int, raw: Any) -> Any:
     storage = program.storages[b.storage]
     if b.storage in program.inputs:
         return None
-    flat = storage.data.reshape(-1) if storage.kind == CONSTANT else _stretch(program, program.plan.value_places, b.storage, raw)
+    flat = (
+        storage.data.reshape(-1)
+        if storage.kind == CONSTANT
+        else _stretch(program, program.plan.value_places, b.storage, raw)
+    )
     item = ITEM[storage.number]
     view: Any = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * item for s in b.strides])
     return view

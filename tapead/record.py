@@ -45,8 +45,8 @@ _SCALARS = (float, int, bool, np.generic)
 UFUNCS: dict[str, Elementwise] = {
     getattr(op.numpy, "__name__", name): op for name, op in OPS.items() if isinstance(op, Elementwise)
 }
-UFUNCS |= {"fabs": OPS["absolute"], "float_power": OPS["power"], "positive": COPY, "radians": OPS["deg2rad"]}  # type: ignore[dict-item]
-UFUNCS |= {"degrees": OPS["rad2deg"]}  # type: ignore[dict-item]
+UFUNCS |= {"fabs": OPS["absolute"], "float_power": OPS["power"], "positive": COPY, "radians": OPS["deg2rad"]}
+UFUNCS |= {"degrees": OPS["rad2deg"]}
 _LOGIC = {
     "bitwise_and": "logical_and",
     "bitwise_or": "logical_or",
@@ -159,12 +159,8 @@ class Recording(Wengert):
                 array = np.asarray(value)
                 number = number_class(array.dtype)
                 if number is None:
-                    raise TapeadTypeError(
-                        f"numbers of type {type(value).__name__} cannot be used with traced values"
-                    )
-                storage = self.new_storage(
-                    Storage(CONSTANT, number, 1, data=array.astype(STORED[number]).reshape(1))
-                )
+                    raise TapeadTypeError(f"numbers of type {type(value).__name__} cannot be used with traced values")
+                storage = self.new_storage(Storage(CONSTANT, number, 1, data=array.astype(STORED[number]).reshape(1)))
                 buffer = self._numbers[key] = self.new_buffer(storage, array.dtype, ())
                 if type(value) in (float, int):
                     self._weak.add(buffer)
@@ -275,9 +271,7 @@ class Recording(Wengert):
         """Write into a tensor in place."""
         self._assign(target, value, user_place())
 
-    def scatter_into(
-        self, front: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], rows: Tensor
-    ) -> None:
+    def scatter_into(self, front: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], rows: Tensor) -> None:
         """Write rows in place where integer arrays say."""
         self._scatter_rows(front, rows, tuple(self.contiguous(i) for i in indices), axes, user_place())
 
@@ -329,9 +323,7 @@ class Recording(Wengert):
 
     def _consecutive(self, parts: list[Any], shape: tuple[int, ...]) -> Tensor | None:
         """Give back the buffer whose elements, one after another, are the parts; None if they are not."""
-        if any(
-            type(p) is not Tensor or p.tape is not self or p.storage is not parts[0].storage for p in parts
-        ):
+        if any(type(p) is not Tensor or p.tape is not self or p.storage is not parts[0].storage for p in parts):
             return None
         storage = parts[0].storage
         places = [self.buffers[p.buffer] for p in parts]
@@ -457,9 +449,7 @@ class Recording(Wengert):
         if narrow and not np.can_cast(x.dtype, dtype, "safe"):
             return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
         levels = x.storage.levels if dtype.kind == "f" else 0
-        computed = (
-            I8 if source in (I8, B1) and number in (I8, B1) else F4 if source == F4 and number != F8 else F8
-        )
+        computed = I8 if source in (I8, B1) and number in (I8, B1) else F4 if source == F4 and number != F8 else F8
         result = self._made(value if value.ndim else value[()], number, levels)
         parameters = None if computed == number else {"computed": computed}
         self.keep(x)
@@ -566,9 +556,7 @@ class Recording(Wengert):
         if not self.live or x.tape is not self:
             self._reject(x)
         if x.storage.kind is VALUE and not isinstance(x._value, np.ndarray):
-            x = self.elementwise(
-                COPY, (x,)
-            )  # a number is a copy of its own: views of it must not reach its source
+            x = self.elementwise(COPY, (x,))  # a number is a copy of its own: views of it must not reach its source
         base = np.asarray(x._value)
         try:
             value = of(base)
@@ -583,9 +571,7 @@ class Recording(Wengert):
     def _viewed(self, x: Tensor, base: Any, value: Any) -> Tensor:
         b = self.buffers[x.buffer]
         item = base.itemsize
-        if (
-            not value.size or x._value is not base
-        ):  # a number's copy shares no memory with it, but is the same place
+        if not value.size or x._value is not base:  # a number's copy shares no memory with it, but is the same place
             offset = b.offset
         else:
             offset = b.offset + (_address(value) - _address(base)) // item
@@ -763,9 +749,7 @@ class Recording(Wengert):
             return result
         if result.shape != y.shape:
             raise self._explained(
-                ValueError(
-                    f"non-broadcastable output operand with shape {y.shape} doesn't match {result.shape}"
-                ),
+                ValueError(f"non-broadcastable output operand with shape {y.shape} doesn't match {result.shape}"),
                 op.name,
                 [y._value],
                 user_place(),
@@ -798,16 +782,12 @@ class Recording(Wengert):
 
     def _guard(self, x: Tensor, value: Any) -> None:
         expected = bits(value)
-        self.append(
-            OPS["guard"], (x.buffer,), (), {"expected": expected, "place": len(self.guards)}, user_place()
-        )
+        self.append(OPS["guard"], (x.buffer,), (), {"expected": expected, "place": len(self.guards)}, user_place())
         self.guards.append(expected)
 
     def where_true(self, mask: Tensor) -> tuple[Tensor, ...]:
         """Give the indices where a mask holds; their number is guarded."""
-        mask = self.contiguous(
-            mask if mask.dtype.kind == "b" else self.elementwise(OPS["not_equal"], (mask, 0))
-        )
+        mask = self.contiguous(mask if mask.dtype.kind == "b" else self.elementwise(OPS["not_equal"], (mask, 0)))
         if mask.storage.kind is CONSTANT:
             return tuple(self._constant_tensor(i) for i in np.nonzero(mask._value))
         count = int(np.count_nonzero(mask._value))
@@ -880,7 +860,7 @@ class Recording(Wengert):
         if name in FUNCTIONS_BY_UFUNC:
             made = FUNCTIONS_BY_UFUNC[name](*inputs, **options)
             return made if dtype is None else self.cast(self.tensor(made), np.dtype(dtype), False)
-        if name in _LOGIC and all(np.result_type(_value_of(self.lift(i))) == bool for i in inputs):
+        if name in _LOGIC and all(np.result_type(_value_of(self.lift(i))).kind == "b" for i in inputs):
             name = _LOGIC[name]
         op = UFUNCS.get(name)
         if op is None or options:
@@ -930,9 +910,7 @@ class Recording(Wengert):
         place = user_place()
         name = getattr(function, "__name__", str(function))
         if find_active((*arguments, *options.values())):
-            close = difflib.get_close_matches(
-                name, sorted({f.__name__ for f in FUNCTIONS} | set(OPS)), n=3, cutoff=0.5
-            )
+            close = difflib.get_close_matches(name, sorted({f.__name__ for f in FUNCTIONS} | set(OPS)), n=3, cutoff=0.5)
             nearest = f" Nearest: {', '.join(close)}." if close else ""
             raise TapeadNotImplementedError(
                 f"{name} has no rule (called at {describe(place)}), so no derivative can flow through it.{nearest} "

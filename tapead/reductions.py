@@ -214,9 +214,7 @@ def _place(name: str) -> Callable[..., Any]:
         x = as_tensor(a)
         axes = axes_of(axis, x.ndim)
         lying = rows(x, axes)
-        return laid(
-            record(name, lying.astype(np.int64) if lying.dtype.kind == "b" else lying), x, axes, keepdims
-        )
+        return laid(record(name, lying.astype(np.int64) if lying.dtype.kind == "b" else lying), x, axes, keepdims)
 
     place.__doc__ = f"Give the index that {name} gives."
     return place

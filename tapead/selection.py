@@ -203,9 +203,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
     for end in (prepend, append):
         if end is not np._NoValue:
             end = as_tensor(end, tape)
-            ends.append(
-                end if end.ndim else np.broadcast_to(end, (*x.shape[:place], 1, *x.shape[place + 1 :]))
-            )
+            ends.append(end if end.ndim else np.broadcast_to(end, (*x.shape[:place], 1, *x.shape[place + 1 :])))
         else:
             ends.append(None)
     parts = [part for part in (ends[0], x, ends[1]) if part is not None]

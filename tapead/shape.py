@@ -88,7 +88,11 @@ def expand_index(index: Any, recording: Recording) -> Index:
     advanced = False
     made: list[Any] = []
     for part in parts:
-        if part is None or part is Ellipsis or isinstance(part, int | np.integer | slice) and not isinstance(part, bool):
+        if (
+            part is None
+            or part is Ellipsis
+            or (isinstance(part, int | np.integer | slice) and not isinstance(part, bool))
+        ):
             made.append(_plain_slice(part) if isinstance(part, slice) else part)
             continue
         if isinstance(part, bool | np.bool_):
@@ -173,7 +177,7 @@ def mask_axes(
         shape = np.broadcast_shapes(*shapes)
     except ValueError as error:
         raise TapeadIndexError(f"shape mismatch: index arrays {shapes} cannot be broadcast together") from error
-    flat = []
+    flat: list[Any] = []
     for i in indices:
         if type(i) is Tensor:
             wide = i if i.dtype == np.int64 else recording.cast(i, np.dtype(np.int64))

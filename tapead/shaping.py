@@ -67,9 +67,7 @@ for _function in (
 
 
 @implements(np.reshape)
-def reshape(
-    a: Any, /, shape: Any = None, order: str = "C", *, newshape: Any = None, copy: bool | None = None
-) -> Any:
+def reshape(a: Any, /, shape: Any = None, order: str = "C", *, newshape: Any = None, copy: bool | None = None) -> Any:
     """Give another shape to the same elements, a view where one can be."""
     x = as_tensor(a)
     shape = newshape if shape is None else shape
@@ -80,9 +78,7 @@ def reshape(
     elif order == "C":
         y = x if shape == x.shape and shape else view(x, lambda v: v.reshape(shape))
     else:
-        raise TapeadValueError(
-            f'np.reshape of traced values takes order "C" or "F", not {order!r}, at {here()}'
-        )
+        raise TapeadValueError(f'np.reshape of traced values takes order "C" or "F", not {order!r}, at {here()}')
     if copy is False and y.storage is not x.storage:
         raise TapeadValueError(f"a copy is needed to reshape {x.shape} to {shape}, at {here()}")
     return fresh(y, x) if copy else y
@@ -139,9 +135,7 @@ def _stood_up(axis: int, ndim: int) -> tuple[int, ...]:
 # ---- splitting --------------------------------------------------------------------------------------------
 
 
-def _splits(
-    function: Callable[..., Any], of: Callable[..., Any], axis_for: Callable[[int], int] | None
-) -> None:
+def _splits(function: Callable[..., Any], of: Callable[..., Any], axis_for: Callable[[int], int] | None) -> None:
     @implements(function)
     def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
         x = as_tensor(ary)
@@ -220,9 +214,7 @@ def filled(shape: Any, value: Any, dtype: Any, tape: Recording) -> Any:
 
 def _like(function: Callable[..., Any], constant: Any) -> None:
     @implements(function)
-    def like(
-        a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, **options: Any
-    ) -> Any:
+    def like(a: Any, dtype: Any = None, order: Any = "K", subok: bool = True, shape: Any = None, **options: Any) -> Any:
         refuse(function.__name__, **{k: v for k, v in options.items() if k != "device"})
         return full_like(a, constant, dtype, shape=shape)
 

@@ -15,9 +15,7 @@ from .selection import rows
 
 
 @implements(np.average)
-def average(
-    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False
-) -> Any:
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
     """Average along axes, with weights."""
     tape = recording_of(a, weights)
     x = as_tensor(a, tape)
@@ -80,9 +78,7 @@ def percentile(a: Any, q: Any, *arguments: Any, **options: Any) -> Any:
 
 
 @implements(np.median)
-def median(
-    a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False
-) -> Any:
+def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
     """Give the middle element along axes, or the mean of the two in the middle; NaN where there is one."""
     refuse("median", out=out)
     x = floating(a, None)
@@ -107,27 +103,21 @@ def _filled(a: Any, value: float) -> tuple[Any, Any]:
 
 
 @implements(np.nansum)
-def nansum(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
-) -> Any:
+def nansum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
     """Add up along axes what is a number."""
     refuse("nansum", out=out, **options)
     return sum_(_filled(a, 0.0)[0], axis, dtype, keepdims=keepdims)
 
 
 @implements(np.nanprod)
-def nanprod(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
-) -> Any:
+def nanprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
     """Multiply along axes what is a number."""
     refuse("nanprod", out=out, **options)
     return prod(_filled(a, 1.0)[0], axis, dtype, keepdims=keepdims)
 
 
 @implements(np.nanmean)
-def nanmean(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any
-) -> Any:
+def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, **options: Any) -> Any:
     """Average along axes what is a number."""
     refuse("nanmean", out=out, **options)
     x, numbers = _filled(floating(a, dtype), 0.0)
@@ -164,11 +154,7 @@ def _nan_extreme(name: str, value: float, of: Callable[..., Any]) -> Callable[..
         refuse(name, out=out, **options)
         x, numbers = _filled(a, value)
         y = of(x, axis, keepdims=keepdims)
-        return (
-            y
-            if y.dtype.kind != "f"
-            else np.where(any_(numbers, axis, keepdims=keepdims), y, y.dtype.type(np.nan))
-        )
+        return y if y.dtype.kind != "f" else np.where(any_(numbers, axis, keepdims=keepdims), y, y.dtype.type(np.nan))
 
     extreme.__doc__ = f"Give what {name} gives along axes."
     return extreme

@@ -47,13 +47,14 @@ def describe(place: Place) -> str:
 
 def number_class(dtype: np.dtype[Any]) -> int | None:
     """Give the number class that buffers of a dtype are stored in; None if there is none."""
+    found: int | None = None
     if dtype.kind == "f":
-        return F8 if dtype.itemsize == 8 else F4 if dtype.itemsize == 4 else None
-    if dtype.kind == "b":
-        return B1
-    if dtype.kind == "i" or (dtype.kind == "u" and dtype.itemsize < 8):
-        return I8
-    return None
+        found = {8: F8, 4: F4}.get(dtype.itemsize)
+    elif dtype.kind == "b":
+        found = B1
+    elif dtype.kind == "i" or (dtype.kind == "u" and dtype.itemsize < 8):
+        found = I8
+    return found
 
 
 STORED: tuple[np.dtype[Any], ...] = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("?"))
@@ -116,14 +117,24 @@ class Wengert:
         return len(self.storages) - 1
 
     def new_buffer(
-        self, storage: int, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...] | None = None, offset: int = 0
+        self,
+        storage: int,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        strides: tuple[int, ...] | None = None,
+        offset: int = 0,
     ) -> int:
         """Append a buffer; give its index."""
         self.buffers.append(Buffer(storage, dtype, shape, row_major(shape) if strides is None else strides, offset))
         return len(self.buffers) - 1
 
     def append(
-        self, op: Op, operands: tuple[int, ...], results: tuple[int, ...], parameters: dict[str, Any] | None, place: Place
+        self,
+        op: Op,
+        operands: tuple[int, ...],
+        results: tuple[int, ...],
+        parameters: dict[str, Any] | None,
+        place: Place,
     ) -> int:
         """Append an instruction; give its index."""
         self.ops.append(op)
@@ -141,7 +152,9 @@ class Wengert:
     def is_whole(self, buffer: int) -> bool:
         """Whether a buffer is all of its storage, in row-major order."""
         b = self.buffers[buffer]
-        return b.offset == 0 and b.strides == row_major(b.shape) and self.storages[b.storage].size == int(np.prod(b.shape))
+        return (
+            b.offset == 0 and b.strides == row_major(b.shape) and self.storages[b.storage].size == int(np.prod(b.shape))
+        )
 
     @property
     def opcodes(self) -> npt.NDArray[np.int64]:

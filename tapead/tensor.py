@@ -148,7 +148,7 @@ class Tensor:
         return operator.index(self._number("index"))
 
     def __round__(self, digits: int = 0) -> Any:
-        return np.round(self, digits)  # type: ignore[call-overload]
+        return np.round(self, digits)
 
     def item(self, *index: Any) -> Any:
         """Give an element as a Python number; a TypeError if a derivative could flow through it."""
@@ -192,7 +192,7 @@ class Tensor:
 
     def copy(self, order: str = "C") -> Tensor:
         """Copy."""
-        return self.tape.elementwise(OPS["copy"], (self,))
+        return self.tape.elementwise(OPS["copy"], (self,))  # type: ignore[no-any-return]
 
     def __copy__(self) -> Tensor:
         return self.copy()
@@ -213,7 +213,7 @@ class Tensor:
 
     def sort(self, axis: int = -1) -> None:
         """Sort in place."""
-        self[...] = np.sort(self, axis=axis)  # type: ignore[type-var]
+        self[...] = np.sort(self, axis=axis)
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permute the axes, a view."""
@@ -234,7 +234,7 @@ class Tensor:
 
     def dot(self, other: Any) -> Any:
         """Multiply as np.dot does."""
-        return np.dot(self, other)  # type: ignore[call-overload]
+        return np.dot(self, other)
 
     def conj(self) -> Tensor:
         """Conjugate: itself, a copy."""
@@ -305,10 +305,16 @@ setattr(Tensor, "__invert__", lambda self: np.invert(self))  # noqa: B010
 for _row in ROWS:
     if not hasattr(Tensor, _row.name):
         setattr(Tensor, _row.name, lambda *operands, op=_row: operands[0].tape.elementwise(op, operands))
-for _name in (
-    "sum prod mean var std max min any all argmax argmin argsort cumsum trace take clip round squeeze swapaxes diagonal repeat"
-    " nonzero ptp"
-).split():
-    setattr(Tensor, _name, lambda self, *a, of=getattr(np, _name), **o: of(self, *a, **o))
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, *arguments, **options: function(self, *arguments, **options)
+
+
+for _function in (
+    *(np.sum, np.prod, np.mean, np.var, np.std, np.max, np.min, np.any, np.all, np.argmax, np.argmin, np.argsort),
+    *(np.cumsum, np.trace, np.take, np.clip, np.round, np.squeeze, np.swapaxes, np.diagonal, np.repeat, np.nonzero),
+):
+    setattr(Tensor, _function.__name__, _method(_function))
 
 __all__ = ["FUNCTIONS", "UFUNC_METHODS", "EscapedError", "Tensor", "describe", "user_place"]

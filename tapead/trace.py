@@ -39,6 +39,7 @@ class Trace:
         scalar: bool,
         forced: Sequence[int] = (),
     ) -> None:
+        self.has_aux = has_aux
         recording = Recording(replays=True)
         recording.forced = list(forced)
         self.traced = [i for i, leaf in enumerate(leaves) if is_traced(leaf)]
@@ -76,8 +77,8 @@ class Trace:
             if gradient:
                 for k, place in enumerate(program.wrt):
                     leaf = leaves[self.traced[place]]
-                    flat = workspace.gradients[k]
-                    gradients.append(flat.reshape(leaf.shape).copy() if isinstance(leaf, np.ndarray) else flat[0])
+                    slopes = workspace.gradients[k]
+                    gradients.append(slopes.copy() if isinstance(leaf, np.ndarray) else slopes[()])
         finally:
             program.give_back(workspace)
 
@@ -87,17 +88,21 @@ class Trace:
         value = settled(self.value)
         if isinstance(value, np.ndarray) and not value.ndim:
             value = value[()]
-        aux = unflatten(self.aux_structure, [settled(leaf) for leaf in self.aux_leaves])
+        aux = unflatten(self.aux_structure, [settled(leaf) for leaf in self.aux_leaves]) if self.has_aux else None
         return value, aux, gradients
 
 
 def _settle(recording: Recording, leaf: Any, outputs: list[Tensor]) -> Any:
     """Make an output of a traced value; leave anything else as it is."""
-    if type(leaf) is not Tensor and (not isinstance(leaf, np.ndarray) or leaf.dtype != object or find_tensor(leaf) is None):
+    if type(leaf) is not Tensor and (
+        not isinstance(leaf, np.ndarray) or leaf.dtype != object or find_tensor(leaf) is None
+    ):
         return leaf
     tensor = recording.tensor(leaf)
     if tensor.storage.written:
-        tensor = recording.elementwise(COPY, (tensor,))  # the reverse sweep takes writes back; an output must not feel it
+        tensor = recording.elementwise(
+            COPY, (tensor,)
+        )  # the reverse sweep takes writes back; an output must not feel it
     outputs.append(tensor)
     return Output(len(outputs) - 1)
 
@@ -105,7 +110,9 @@ def _settle(recording: Recording, leaf: Any, outputs: list[Tensor]) -> Any:
 def checked_output(recording: Recording, value: Any) -> Any:
     """Check that what a function gave is one real number; give it, as a 0-d traced value if it is traced."""
     if value is None:
-        raise TapeadTypeError("the function returned None; it must return the number to differentiate (a missing return?)")
+        raise TapeadTypeError(
+            "the function returned None; it must return the number to differentiate (a missing return?)"
+        )
     if isinstance(value, list | tuple | dict):
         raise TapeadTypeError(
             f"the function returned a {type(value).__name__}; to return more than the number, give (number, more) and has_aux=True"

@@ -16,6 +16,9 @@ from .tensor import Tensor
 NAMESPACE = "tapead"
 _registered: set[type] = set()
 
+#: types of leaves that are taken as they are
+PLAIN = frozenset({np.ndarray, float, int, bool, str, type(None), Tensor})
+
 
 def _register(kind: type) -> None:
     """Let optree see a dataclass as a node whose children are its fields."""
@@ -25,12 +28,12 @@ def _register(kind: type) -> None:
         return [getattr(value, name) for name in names], None, names
 
     def unflatten(_: Any, children: Any) -> Any:
-        made = object.__new__(kind)
+        made: Any = object.__new__(kind)
         for name, child in zip(names, children, strict=True):
             object.__setattr__(made, name, child)
         return made
 
-    optree.register_pytree_node(kind, flatten, unflatten, namespace=NAMESPACE)  # type: ignore[arg-type]
+    optree.register_pytree_node(kind, flatten, unflatten, namespace=NAMESPACE)
     _registered.add(kind)
 
 
@@ -38,7 +41,9 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     """Give a tree's leaves and its structure; dataclasses are nodes."""
     while True:
         leaves, structure = optree.tree_flatten(tree, namespace=NAMESPACE)
-        new = {type(leaf) for leaf in leaves if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)} - _registered
+        new = {
+            type(leaf) for leaf in leaves if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)
+        } - _registered
         if not new:
             return leaves, structure
         for kind in new:
@@ -58,7 +63,7 @@ def paths(tree: Any) -> list[str]:
 
 def normal(leaf: Any) -> Any:
     """Turn array-likes into arrays; leave everything else."""
-    if type(leaf) in (np.ndarray, float, int, bool, str) or leaf is None or type(leaf) is Tensor:
+    if type(leaf) in PLAIN:
         return leaf
     if isinstance(leaf, np.ndarray):
         return np.asarray(leaf)

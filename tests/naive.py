@@ -60,7 +60,9 @@ class Interpreter:
         extra = contribution.ndim - target.ndim
         contribution = contribution.sum(axis=tuple(range(extra))) if extra > 0 else contribution
         wide = tuple(i for i in range(target.ndim) if target.shape[i] == 1 and contribution.shape[i] != 1)
-        contribution = np.broadcast_to(contribution.sum(axis=wide, keepdims=True) if wide else contribution, target.shape)
+        contribution = np.broadcast_to(
+            contribution.sum(axis=wide, keepdims=True) if wide else contribution, target.shape
+        )
         for place in np.ndindex(target.shape):
             target[place] += contribution[place]
 

@@ -97,9 +97,7 @@ def check(name, operands, parameters=None):
     single = one.operands[0].dtype == np.float32
     assert one.forward() == 0
     for got, expected in zip(one.results, one.expected, strict=True):
-        np.testing.assert_allclose(
-            got, expected, rtol=2e-4 if single else 1e-12, atol=2e-5 if single else 1e-13
-        )
+        np.testing.assert_allclose(got, expected, rtol=2e-4 if single else 1e-12, atol=2e-5 if single else 1e-13)
     bar = rng.uniform(-1, 1, one.expected[0].shape)
     gradients = one.reverse(bar)
     for k, gradient in zip(one.op.active, gradients, strict=True):
@@ -115,6 +113,4 @@ def check(name, operands, parameters=None):
 
         h = 1e-3
         slope = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
-        np.testing.assert_allclose(
-            np.sum(gradient * direction), slope, rtol=1e-3 if single else 1e-8, atol=1e-8
-        )
+        np.testing.assert_allclose(np.sum(gradient * direction), slope, rtol=1e-3 if single else 1e-8, atol=1e-8)

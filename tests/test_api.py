@@ -607,9 +607,7 @@ def test_constants_of_other_dtypes_and_layouts():
     single = np.arange(3, dtype=np.float32)
 
     def f(x):
-        return (
-            np.sum(x**2 * whole) + np.sum(x * mask) + np.sum(np.sin(x) * strided) + np.sum(single / (x + 3))
-        )
+        return np.sum(x**2 * whole) + np.sum(x * mask) + np.sum(np.sin(x) * strided) + np.sum(single / (x + 3))
 
     expect.right(f, X, Y)
 
@@ -706,9 +704,7 @@ def test_methods_partials_and_callables():
 
     np.testing.assert_allclose(grad(Loss(2.0))(X), 4 * X)
     np.testing.assert_allclose(grad(Loss(2.0).method)(X), 6 * X**2)
-    np.testing.assert_allclose(
-        grad(functools.partial(np.dot, X))(Y) if False else grad(np.sum)(Y), np.ones(3)
-    )
+    np.testing.assert_allclose(grad(functools.partial(np.dot, X))(Y) if False else grad(np.sum)(Y), np.ones(3))
     np.testing.assert_allclose(grad(functools.partial(lambda s, x: s * np.sum(x), 3.0))(X), [3.0] * 3)
 
 

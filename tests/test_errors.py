@@ -130,9 +130,7 @@ def test_integer_input_says_how_to_go_on():
         grad(lambda x: x**2)(3)
 
 
-@pytest.mark.parametrize(
-    "x", [1j, np.complex128(1.0), np.array([1j, 2.0]), np.ones(2, np.complex64), {"z": 1j}]
-)
+@pytest.mark.parametrize("x", [1j, np.complex128(1.0), np.array([1j, 2.0]), np.ones(2, np.complex64), {"z": 1j}])
 def test_complex_input_is_not_supported_yet(x):
     with expect.error((TypeError, NotImplementedError), "complex", "not supported yet"):
         grad(lambda x: 1.0)(x)
@@ -462,9 +460,7 @@ class Trouble(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "kind", [Trouble, ValueError, TypeError, ZeroDivisionError, StopIteration, MemoryError]
-)
+@pytest.mark.parametrize("kind", [Trouble, ValueError, TypeError, ZeroDivisionError, StopIteration, MemoryError])
 def test_exceptions_pass_through_unchanged(kind):
     problem = kind("the user's own")
 
@@ -685,9 +681,7 @@ assert tapead.grad(lambda x: x @ x)(np.array([1.0, 2.0])).tolist() == [2.0, 4.0]
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits address space by setrlimit")
 def test_no_space_for_the_arena():
     """320 MB of values under a limit of 250 MB: enough by reuse, or a MemoryError with the bytes."""
-    run = subprocess.run(
-        [sys.executable, "-c", ARENA], capture_output=True, text=True, timeout=600, check=False
-    )
+    run = subprocess.run([sys.executable, "-c", ARENA], capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stderr
     if run.stdout.startswith("MemoryError"):
         assert re.search(r"[\d,_.]+ ?(bytes|[KMGT]i?B)", run.stdout), run.stdout

@@ -417,9 +417,7 @@ def points(text, shapes, dtype=float, seed=0):
 
 
 def leaves(result):
-    return (
-        [leaf for part in result for leaf in leaves(part)] if isinstance(result, list | tuple) else [result]
-    )
+    return [leaf for part in result for leaf in leaves(part)] if isinstance(result, list | tuple) else [result]
 
 
 def total(result):
@@ -506,9 +504,7 @@ def test_float32_and_strides(text, shapes):
     for g, want in zip(gradient, expected, strict=True):
         assert g.dtype == np.float32
         np.testing.assert_allclose(g, want, rtol=1e-4, atol=1e-4)
-    wide = [
-        np.repeat(np.asarray(a, np.float64), 2, axis=-1)[..., ::2] if np.ndim(a) else np.float64(a) for a in x
-    ]
+    wide = [np.repeat(np.asarray(a, np.float64), 2, axis=-1)[..., ::2] if np.ndim(a) else np.float64(a) for a in x]
     for g, want in zip(tapead.grad(f)(wide), expected, strict=True):
         np.testing.assert_allclose(g, want, rtol=1e-13, atol=1e-14)
 
@@ -618,9 +614,7 @@ def test_functions_that_cannot_be_replayed_are_right_at_every_call():
 
 def test_ties_share_the_derivative():
     np.testing.assert_array_equal(tapead.grad(np.max)(np.array([1.0, 3.0, 3.0])), [0.0, 0.5, 0.5])
-    np.testing.assert_array_equal(
-        tapead.grad(np.min)(np.array([1.0, 1.0, 3.0, 1.0])), np.array([1, 1, 0, 1]) / 3
-    )
+    np.testing.assert_array_equal(tapead.grad(np.min)(np.array([1.0, 1.0, 3.0, 1.0])), np.array([1, 1, 0, 1]) / 3)
 
 
 def test_conventions_at_kinks():
@@ -634,9 +628,7 @@ def test_conventions_at_kinks():
 
 def test_integers_as_indices_and_labels():
     x, labels = np.arange(12.0).reshape(4, 3) ** 0.5, np.array([2, 0, 1, 1])
-    vg = tapead.value_and_grad(
-        lambda x, k: np.sum(x[np.arange(4), k]) + np.sum(np.take_along_axis(x, k[:, None], 1))
-    )
+    vg = tapead.value_and_grad(lambda x, k: np.sum(x[np.arange(4), k]) + np.sum(np.take_along_axis(x, k[:, None], 1)))
     for k in (labels, labels[::-1].copy()):
         value, gradient = vg(x, k)
         np.testing.assert_allclose(value, 2 * np.sum(x[np.arange(4), k]))

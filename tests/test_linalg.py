@@ -54,9 +54,7 @@ FUNCTIONS = [
         sample(f"norm {ord} of matrices", lambda a, ord=ord: np.linalg.norm(a, ord) ** 2, X, Y)
         for ord in (1, -1, np.inf, -np.inf)
     ),
-    sample(
-        "norm with dimensions kept", lambda a: np.sum(a / np.linalg.norm(a, 3, -1, keepdims=True)), X, STACK
-    ),
+    sample("norm with dimensions kept", lambda a: np.sum(a / np.linalg.norm(a, 3, -1, keepdims=True)), X, STACK),
     sample("vector_norm", lambda a: np.sum(np.linalg.vector_norm(a, axis=(0, 2), ord=3) ** 2), STACK),
     sample("vector_norm of all", lambda a: np.sum(np.linalg.vector_norm(a, keepdims=True) ** 2), STACK),
     sample("matrix_norm", lambda a: np.sum(np.linalg.matrix_norm(a, ord=1) ** 2), STACK),

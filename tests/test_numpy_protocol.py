@@ -222,13 +222,7 @@ def sum_of_a_list(x):
 @row
 def lists_in_functions(x):
     u = [x[0], x[1], 2.0]
-    return (
-        np.dot(u, W)
-        + np.sum(np.sin([x[0], x[2]]))
-        + np.linalg.norm(u)
-        + np.sum(np.hstack([u, x]))
-        + np.max(u)
-    )
+    return np.dot(u, W) + np.sum(np.sin([x[0], x[2]])) + np.linalg.norm(u) + np.sum(np.hstack([u, x])) + np.max(u)
 
 
 @row

@@ -109,7 +109,9 @@ def oracle_partials(row, operands, order):
             column = []
             for place in zip(*operands, strict=True):
                 at = [mpmath.mpf(float(v)) for v in place]
-                column.append(float(mpmath.diff(lambda v, at=at, i=i: ORACLE[row.name](*at[:i], v, *at[i + 1 :]), at[i], order)))
+                column.append(
+                    float(mpmath.diff(lambda v, at=at, i=i: ORACLE[row.name](*at[:i], v, *at[i + 1 :]), at[i], order))
+                )
             made.append(np.array(column))
     return made
 
@@ -153,7 +155,9 @@ def test_value_is_numpys(row, dtype):
     np.testing.assert_allclose(value.astype(float), expected.astype(float), rtol=tolerance, atol=tolerance)
 
 
-SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 2.5, -2.5, 0.5, 1.5, 3.0, np.inf, -np.inf, np.nan, 1e-310, 1e300, -1e300, 745.0])
+SPECIAL = np.array(
+    [0.0, -0.0, 1.0, -1.0, 2.5, -2.5, 0.5, 1.5, 3.0, np.inf, -np.inf, np.nan, 1e-310, 1e300, -1e300, 745.0]
+)
 
 
 @names
@@ -222,7 +226,9 @@ def test_second_derivative_against_the_oracle(row):
         np.testing.assert_allclose(got, expected, rtol=2e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("row", [r for r in DIFFERENTIABLE if len(flowing(r)) == 2 and not r.select], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "row", [r for r in DIFFERENTIABLE if len(flowing(r)) == 2 and not r.select], ids=lambda r: r.name
+)
 def test_mixed_second_derivative_against_the_oracle(row):
     operands = sample(row)
     x, y = operands
@@ -232,7 +238,9 @@ def test_mixed_second_derivative_against_the_oracle(row):
 
     got = tapead.grad(first, argnums=1)(x, y)
     with mpmath.workdps(60):
-        expected = [float(mpmath.diff(ORACLE[row.name], (float(a), float(b)), (1, 1))) for a, b in zip(x, y, strict=True)]
+        expected = [
+            float(mpmath.diff(ORACLE[row.name], (float(a), float(b)), (1, 1))) for a, b in zip(x, y, strict=True)
+        ]
     np.testing.assert_allclose(got, expected, rtol=2e-11, atol=1e-11)
 
 
@@ -250,7 +258,9 @@ def test_float32_gradient(row):
         np.testing.assert_allclose(got, expected, rtol=3e-5, atol=3e-5)
 
 
-@pytest.mark.parametrize(("row", "point", "partials"), [(r, *pin) for r in ROWS for pin in r.pins], ids=lambda v: getattr(v, "name", str(v)))
+@pytest.mark.parametrize(
+    ("row", "point", "partials"), [(r, *pin) for r in ROWS for pin in r.pins], ids=lambda v: getattr(v, "name", str(v))
+)
 @pytest.mark.parametrize("n", [1, 5])
 def test_pinned_derivatives(row, point, partials, n):
     operands = [np.full(n, v) for v in point]
@@ -261,11 +271,22 @@ def test_pinned_derivatives(row, point, partials, n):
 
 # ---- shapes and layouts -------------------------------------------------------------------------------------------
 
-PAIRS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 4)), ((), (3,)), ((2, 1, 3), (4, 1)), ((1,), (5,)), ((0, 3), (3,)), ((), ())]
+PAIRS = [
+    ((3, 4), (3, 4)),
+    ((3, 4), (4,)),
+    ((3, 1), (1, 4)),
+    ((), (3,)),
+    ((2, 1, 3), (4, 1)),
+    ((1,), (5,)),
+    ((0, 3), (3,)),
+    ((), ()),
+]
 
 
 @pytest.mark.parametrize("shapes", PAIRS, ids=str)
-@pytest.mark.parametrize("row", [r for r in DIFFERENTIABLE if r.arity == 2 and r.name not in ("chain", "mask")], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "row", [r for r in DIFFERENTIABLE if r.arity == 2 and r.name not in ("chain", "mask")], ids=lambda r: r.name
+)
 def test_broadcasting_pairs(row, shapes):
     rng = np.random.default_rng(1)
     x, y = (rng.uniform(*d, s) for d, s in zip(row.domains, shapes, strict=True))
@@ -300,7 +321,9 @@ LAYOUTS = {
 def test_layouts_inside_the_function(row, layout):
     operands = sample(row, 14)
     pick = LAYOUTS[layout]
-    value, gradients = tapead.value_and_grad(lambda *xs: np.sum(apply(row)(*map(pick, xs))), argnums=flowing(row))(*operands)
+    value, gradients = tapead.value_and_grad(lambda *xs: np.sum(apply(row)(*map(pick, xs))), argnums=flowing(row))(
+        *operands
+    )
     packed = [np.array(pick(o), order="C") for o in operands]
     np.testing.assert_allclose(value, np.sum(row.numpy(*packed)), rtol=1e-12, atol=1e-13)
     inner = tapead.grad(lambda *xs: np.sum(apply(row)(*xs)), argnums=flowing(row))(*packed)
@@ -407,7 +430,14 @@ def test_structural_second_derivative(op, operands, parameters):
     check(first, active)
 
 
-@pytest.mark.parametrize(("op", "operands", "parameters"), [p for p in SAMPLES if p.values[0].active and p.values[0].name in ("prod", "cumsum", "matmul", "gather", "spread", "solve", "det")])
+@pytest.mark.parametrize(
+    ("op", "operands", "parameters"),
+    [
+        p
+        for p in SAMPLES
+        if p.values[0].active and p.values[0].name in ("prod", "cumsum", "matmul", "gather", "spread", "solve", "det")
+    ],
+)
 def test_structural_gradient_against_the_complex_step(op, operands, parameters):
     rng = np.random.default_rng(7)
     shape = np.shape(first_result(op.numpy(*operands, **parameters)))

@@ -19,9 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def sources(folder):
-    files = {
-        path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    }
+    files = {path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     return {path.relative_to(ROOT / folder).as_posix() for path in files}
 
 
@@ -83,9 +81,7 @@ def archives(tmp_path_factory):
     for name in ("tapead", "kernels"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta as b; b.build_sdist('dist'); b.build_wheel('dist')"
-    done = subprocess.run(
-        [sys.executable, "-c", build], cwd=copy, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", build], cwd=copy, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (wheel,) = (copy / "dist").glob("*.whl")
     (archive,) = (copy / "dist").glob("*.tar.gz")
@@ -100,8 +96,7 @@ def test_wheel(archives):
     code = {name for name in names if not name.startswith(metadata)}
     assert "tapead/py.typed" in code
     assert code == (
-        {f"tapead/{name}" for name in sources("tapead")}
-        | {f"tapead/kernels/{name}" for name in sources("kernels")}
+        {f"tapead/{name}" for name in sources("tapead")} | {f"tapead/kernels/{name}" for name in sources("kernels")}
     )
     assert metadata + "licenses/LICENSE" in names
     assert "tapead = tapead.cli:main" in entry_points

@@ -30,9 +30,7 @@ def test_samples(operands, parameters, dtype):
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-@pytest.mark.parametrize(
-    "sizes", [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 4), (4, 1, 1), (1, 4, 1)]
-)
+@pytest.mark.parametrize("sizes", [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 4), (4, 1, 1), (1, 4, 1)])
 def test_layouts(first, second, sizes):
     m, k, n = sizes
     check("matmul", [matrix((m, k), first), matrix((k, n), second)])

@@ -278,11 +278,7 @@ def programs(draw, sizes=SMALL):
             y = pick(lambda shape, rows=rows: len(shape) > 0 and shape[max(len(shape) - 2, 0)] == rows)
             if y is not None:
                 shape = shapes[x][:-1] + (shapes[y][1:] if len(shapes[y]) == 2 else ())
-                text = draw(
-                    st.sampled_from(
-                        ["{x} @ {y} / {n}", "np.dot({x}, {y}) / {n}", "np.matmul({x}, {y}) / {n}"]
-                    )
-                )
+                text = draw(st.sampled_from(["{x} @ {y} / {n}", "np.dot({x}, {y}) / {n}", "np.matmul({x}, {y}) / {n}"]))
                 bounded(text.format(x=x, y=y, n=rows), shape)
         elif kind == "assign":
             x = pick(lambda shape: len(shape) == 1 and shape[0] >= 2)
@@ -303,9 +299,7 @@ def programs(draw, sizes=SMALL):
     else:
         used = ["x", *[name for name in list(shapes)[-3:] if name not in "xcm"]]
         result = " + ".join(f"np.sum(np.tanh({name}))" for name in used)
-    return "def f(x, np, tnp, c, m):\n" + "".join(
-        f"    {line}\n" for line in lines
-    ) + f"    return {result}\n", size
+    return "def f(x, np, tnp, c, m):\n" + "".join(f"    {line}\n" for line in lines) + f"    return {result}\n", size
 
 
 # Views of arrays by their rank, and writes into them.
@@ -357,17 +351,13 @@ def memory_programs(draw):
             value = draw(st.sampled_from(VALUES)).format(y=y, z=draw(st.sampled_from(same)))
             lines.append(draw(st.sampled_from(WRITES)).format(y=y, e=value))
         else:
-            text = draw(st.sampled_from(VIEWS[rank] if kind == "view" else COPIES)).format(
-                y=y, n=shapes[y][0]
-            )
+            text = draw(st.sampled_from(VIEWS[rank] if kind == "view" else COPIES)).format(y=y, n=shapes[y][0])
             shape = eval(text, {"np": np, "x": np.zeros(4), y: np.zeros(shapes[y])}).shape
             if len(shape) < 3 and min(shape) > 1:
                 lines.append(f"y{made} = {text}")
                 shapes[f"y{made}"] = shape
     result = " + ".join(f"np.sum(np.tanh({y}) * {k + 1}.0)" for k, y in enumerate(shapes))
-    return "def f(x, np, tnp, c, m):\n" + "".join(
-        f"    {line}\n" for line in lines
-    ) + f"    return {result}\n", 4
+    return "def f(x, np, tnp, c, m):\n" + "".join(f"    {line}\n" for line in lines) + f"    return {result}\n", 4
 
 
 def fits(one, other):

@@ -60,9 +60,7 @@ def test_derivatives_and_replay(call):
         value, gradient = vg(x)
         np.testing.assert_allclose(value, f(x, scipy.special), rtol=1e-12)
         v, w = rng.standard_normal((2, *x.shape))
-        np.testing.assert_allclose(
-            dot([gradient], [v]), along(lambda a: f(a[0]), [x], [v]), rtol=1e-7, atol=1e-8
-        )
+        np.testing.assert_allclose(dot([gradient], [v]), along(lambda a: f(a[0]), [x], [v]), rtol=1e-7, atol=1e-8)
         twice = tapead.grad(lambda x, v=v: np.sum(tapead.grad(f)(x) * v))
         slope = along(lambda a, v=v: np.sum(tapead.grad(f)(a[0]) * v), [x], [w])
         np.testing.assert_allclose(np.sum(twice(x) * w), slope, rtol=1e-6, atol=1e-7)
@@ -105,9 +103,7 @@ def test_scipys_own_ufuncs_record():
     for own in (scipy.special.expit, scipy.special.erf, scipy.special.entr):
         x = np.array([0.2, 0.9])
         gradient = tapead.grad(lambda x, own=own: np.sum(own(x)))(x)
-        np.testing.assert_allclose(
-            np.sum(gradient), along(lambda a, own=own: np.sum(own(a[0])), [x], [np.ones(2)])
-        )
+        np.testing.assert_allclose(np.sum(gradient), along(lambda a, own=own: np.sum(own(a[0])), [x], [np.ones(2)]))
     np.testing.assert_allclose(tapead.grad(lambda x: scipy.special.xlogy(x, 2.0))(1.5), np.log(2.0))
 
 

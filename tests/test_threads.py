@@ -61,9 +61,7 @@ def in_threads(work, count):
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "traced at once"])
-@pytest.mark.parametrize(
-    ("f", "reference"), [(branching, branching), (smooth, smooth), (filling, filling_reference)]
-)
+@pytest.mark.parametrize(("f", "reference"), [(branching, branching), (smooth, smooth), (filling, filling_reference)])
 def test_threads_on_one_function(f, reference, warm):
     """Every thread gets the gradient of its own argument, from a first call on or from a warm one."""
     rng = np.random.default_rng(0)
@@ -219,9 +217,7 @@ def test_a_traced_function_that_calls_another():
         plain, _ = other(np.array([0.5, 0.25]))
         return value * np.sum(gradient) + plain
 
-    expect.right(
-        f, X, -X, reference=lambda x: np.sum(np.sin(x)) * np.sum(np.cos(x)) + np.sin(0.5) + np.sin(0.25)
-    )
+    expect.right(f, X, -X, reference=lambda x: np.sum(np.sin(x)) * np.sum(np.cos(x)) + np.sin(0.5) + np.sin(0.25))
 
 
 def test_calls_from_a_callback_while_tracing():

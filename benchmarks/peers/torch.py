@@ -19,12 +19,9 @@ def softmax_formula(np: Any, special: Any, weights: Any, bias: Any, images: Any,
 
 def prepare(problem: Problem) -> Run:
     """Keep everything as tensors; each call builds and walks the graph."""
-    arguments = tuple(
-        torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in problem.arguments
-    )
+    arguments = tuple(torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in problem.arguments)
     given = tuple(
-        value if isinstance(value, int) else torch.as_tensor(value)
-        for value in (*problem.batch, *problem.constants)
+        value if isinstance(value, int) else torch.as_tensor(value) for value in (*problem.batch, *problem.constants)
     )
     formula = softmax_formula if problem.kind == "softmax" else problem.formula
 

@@ -61,9 +61,7 @@ def solve_triangular(
     return solution("solve_triangular", a, b, **way)
 
 
-def cho_solve(
-    c_and_lower: tuple[Any, bool], b: Any, overwrite_b: bool = False, check_finite: bool = True
-) -> Any:
+def cho_solve(c_and_lower: tuple[Any, bool], b: Any, overwrite_b: bool = False, check_finite: bool = True) -> Any:
     """Solve a x = b, given Cholesky's factor of a.
 
     `scipy.linalg.cho_solve` for traced values; ordinary arrays go to SciPy's. c_and_lower is (c, lower):

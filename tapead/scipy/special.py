@@ -20,9 +20,7 @@ def _own(name: str) -> Any:
     return getattr(importlib.import_module("scipy.special"), name)
 
 
-def logsumexp(
-    a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False
-) -> Any:
+def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
     """Give log(sum(b * exp(a))) along axes without overflow.
 
     `a` is of any shape, `axis` None, an int or a tuple of them; `b` scales and broadcasts with `a`. A row of
