@@ -12,6 +12,8 @@ TILES, ADJOINT, REGISTERS, GRADIENTS, INDEX, STATUS, SCRATCH, ARGUMENTS, FUNCTIO
 OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE = range(5)
 #: elements in a tile: a block's working set stays in the first-level cache
 TILE = 512
+#: registers of a block in all, and those among them that have a tile of scratch memory
+REGISTER_COUNT, TILE_COUNT = 64, 16
 #: instructions of a scalar run that reach outside it
 SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = 1000, 1001, 1002, 1003
 #: slots of a workspace's table

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,14 +68,15 @@ class Differentiated:
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         vector = self._vector
         if vector is not None and len(args) == 1 and not kwargs:
-            gradient = np.empty(vector.shape) if out is None else out
+            sweep, handle, shape, trace, _ = vector
+            gradient = np.empty(shape) if out is None else out
             try:
-                value = vector.sweep(vector.handle, args[0], gradient)
+                value = sweep(handle, args[0], gradient)
             except TypeError:  # other arrays than it takes
                 self._vector = None
             else:
                 if value == value:  # NaN may stand for what only the long way can tell
-                    self.last = vector.trace
+                    self.last = trace
                     return (np.float64(value), gradient) if self.with_value else gradient
         return self._call(args, kwargs, out)
 
@@ -260,15 +261,14 @@ class _Form:
     plain: bool  # one argument, itself the only leaf
 
 
-@dataclass(frozen=True)
-class _Vector:
+class _Vector(NamedTuple):
     """The short way for a function of one short vector: copy in, both sweeps, copy out, in one compiled call."""
 
-    trace: Trace
-    workspace: Workspace  # its own: the compiled call holds the interpreter lock, so nobody else is in it meanwhile
     sweep: Callable[..., float]
     handle: int
     shape: tuple[int, ...]
+    trace: Trace
+    workspace: Workspace  # its own: the compiled call holds the interpreter lock, so nobody else is in it meanwhile
 
     @staticmethod
     def of(trace: Trace, x: Any) -> _Vector | None:
@@ -282,7 +282,7 @@ class _Vector:
         if result is None or result.dtype != np.float64:
             return None
         workspace.open_short_way()
-        return _Vector(trace, workspace, sweeps.sweep_vector, workspace.handle, x.shape)
+        return _Vector(sweeps.sweep_vector, workspace.handle, x.shape, trace, workspace)
 
 
 def value_and_grad(

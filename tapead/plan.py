@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from .fuse import Row, fuse
 from .kernels.constants import (
     ADD,
     B1,
@@ -36,8 +37,8 @@ ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
 X, Y, W, Z = range(4)  # the registers of a block of one instruction
 
-#: (group, "forward" or "reverse", place in the pool): a row before addresses are known
-Row = tuple[str, str, int]
+#: the passes over a plan that can be switched off; results must not depend on them
+PASSES = frozenset({"fuse"})
 
 
 @dataclass
@@ -91,7 +92,15 @@ def carries(op: Any, k: int) -> bool:
 class Planner:
     """Makes the plan of a tape, for outputs (buffers), one of which may be differentiated by inputs (storages)."""
 
-    def __init__(self, tape: Wengert, outputs: Sequence[int], target: int | None, wrt: Sequence[int]) -> None:
+    def __init__(
+        self,
+        tape: Wengert,
+        outputs: Sequence[int],
+        target: int | None,
+        wrt: Sequence[int],
+        passes: Collection[str] | None = None,
+    ) -> None:
+        self.passes = PASSES if passes is None else passes
         self.tape, self.plan = tape, Plan()
         self.storage_of = [b.storage for b in tape.buffers]
         self.needed = self._needed([*outputs, *([] if target is None else [target])])
@@ -181,7 +190,16 @@ class Planner:
                 self._instruction(self.needed[k])
                 k += 1
         self._place_arenas(used)
+        if "fuse" in self.passes:
+            self._fuse()
         return plan
+
+    def _fuse(self) -> None:
+        plan = self.plan
+        fused = fuse(plan.forward, plan.pool, self.storage_of, True)
+        plan.forward = [row for row, _ in fused]
+        plan.instructions = [plan.instructions[k] for _, k in fused]
+        plan.reverse = [row for row, _ in fuse(plan.reverse, plan.pool, self.storage_of, False)]
 
     def _place_arenas(self, used: set[int]) -> None:
         tape, plan = self.tape, self.plan

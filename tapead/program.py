@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError
+from .fuse import Row
 from .kernels import library
 from .kernels.constants import (
     ADJOINT,
@@ -36,12 +37,13 @@ from .kernels.constants import (
     SLOPES,
     STATUS,
     TILE,
+    TILE_COUNT,
     TILES,
     VALUES,
     ZERO_COUNT,
     ZERO_FROM,
 )
-from .plan import ITEM, Plan, Planner, Row
+from .plan import ITEM, Plan, Planner
 from .tape import CONSTANT, STORED, Place, Wengert, describe
 
 #: an input larger than this (bytes) is read in place, not copied in
@@ -214,11 +216,11 @@ class Workspace:
 
         self.status = np.zeros(8, np.int64)
         self._small = np.zeros(64 + 64 + 256 + 32, np.int64)
-        self._tiles = np.empty(2 * 4 * TILE, np.float64)
+        self._tiles = np.empty(2 * TILE_COUNT * TILE, np.float64)
         small = _address(self._small)
         self.services = np.zeros(16, np.int64)
         self.services[TILES] = _address(self._tiles)
-        self.services[ADJOINT] = self.services[TILES] + 4 * TILE * 8
+        self.services[ADJOINT] = self.services[TILES] + TILE_COUNT * TILE * 8
         self.services[REGISTERS], self.services[GRADIENTS] = small, small + 8 * 64
         self.services[INDEX], self.services[ARGUMENTS] = small + 8 * 128, small + 8 * 384
         self.services[STATUS], self.services[SCRATCH] = _address(self.status), _address(self.scratch)

@@ -36,6 +36,7 @@ dispatch
 record
 program
 plan
+fuse
 shape
 tensor
 tape
