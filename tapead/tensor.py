@@ -166,8 +166,7 @@ class Tensor:
         raise AttributeError(f"a traced value has no attribute {name!r}")
 
     def _as_array(self, dtype: Any = None, copy: Any = None) -> Any:
-        array = np.asarray(self.tape.leave(self, "an array of it"), dtype)
-        return array.copy() if copy else array
+        return np.array(self.tape.leave(self, "an array of it"), dtype)  # a copy: writing to it must not reach the tape
 
     # ---- indexing ----------------------------------------------------------------------------------------------------
 
