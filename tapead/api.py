@@ -14,7 +14,7 @@ import numpy as np
 from .adjoint import grad_on_tape
 from .errors import TapeadTypeError, TapeadValueError
 from .kernels import library
-from .program import IN_PLACE, GuardFailed, Workspace
+from .program import IN_PLACE, GuardFailed
 from .record import ForeignTape, current, live_recordings
 from .tensor import Tensor
 from .trace import Output, Trace
@@ -68,7 +68,7 @@ class Differentiated:
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         vector = self._vector
         if vector is not None and len(args) == 1 and not kwargs:
-            sweep, handle, shape, trace, _ = vector
+            sweep, handle, shape, trace = vector
             gradient = np.empty(shape) if out is None else out
             try:
                 value = sweep(handle, args[0], gradient)
@@ -268,21 +268,16 @@ class _Vector(NamedTuple):
     handle: int
     shape: tuple[int, ...]
     trace: Trace
-    workspace: Workspace  # its own: the compiled call holds the interpreter lock, so nobody else is in it meanwhile
 
     @staticmethod
     def of(trace: Trace, x: Any) -> _Vector | None:
         """Give the short way, if the function is of the kind that has one."""
-        program, sweeps = trace.program, library.load("sweeps")
+        sweeps = library.load("sweeps")
         short = type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 1 and x.nbytes <= IN_PLACE
-        if not short or type(trace.value) is not Output or program.sweep is not sweeps.sweep:
+        if not short or type(trace.value) is not Output or trace.program.sweep is not sweeps.sweep:
             return None
-        workspace = Workspace(program)
-        result = workspace.results[0]
-        if result is None or result.dtype != np.float64:
-            return None
-        workspace.open_short_way()
-        return _Vector(sweeps.sweep_vector, workspace.handle, x.shape, trace, workspace)
+        handle = trace.program.short_way()
+        return None if handle is None else _Vector(sweeps.sweep_vector, handle, x.shape, trace)
 
 
 def value_and_grad(

@@ -103,6 +103,7 @@ class Program:
         self.sweep = sweeps.sweep_released if self.plan.work > LONG else sweeps.sweep
         self.address = sweeps.address
         self._free: list[Workspace] = []
+        self._vector: Workspace | None = None
 
     def _rows(self, rows: Sequence[Row]) -> Any:
         return np.array([[_kernel(row), row[2]] for row in rows], np.int64).reshape(-1)
@@ -161,6 +162,21 @@ class Program:
         if not b.shape:
             return view.astype(b.dtype)[()] if view.dtype != b.dtype else view[()]
         return np.array(view, b.dtype, order="C")
+
+    def short_way(self) -> int | None:
+        """Give the handle for the compiled call of a function of one vector; None where its value is not in the arena.
+
+        It has a workspace of its own: that call holds the interpreter lock, so nobody else is in it meanwhile.
+        """
+        if self._vector is None:
+            workspace = Workspace(self)
+            x, gradient, value = workspace.slots[0], workspace.gradients[0], workspace.results[0]
+            if value is None or value.dtype != np.float64:
+                return None
+            t = workspace.table
+            t[INPUT], t[SLOPES], t[OUTPUT], t[SIZE] = _address(x), _address(gradient), _address(value), x.size
+            self._vector = workspace
+        return self._vector.handle
 
     @property
     def arena_bytes(self) -> int:
@@ -250,12 +266,6 @@ class Workspace:
             _stretch(program, plan.adjoint_places, program.inputs[i], adjoints).reshape(shapes[i]) for i in program.wrt
         ]
         self.results = [_result(program, b, raw) for b in program.outputs]
-
-    def open_short_way(self) -> None:
-        """Tell the compiled call for one vector where input, gradient and value lie."""
-        x, gradient, value = self.slots[0], self.gradients[0], self.results[0]
-        t = self.table
-        t[INPUT], t[SLOPES], t[OUTPUT], t[SIZE] = _address(x), _address(gradient), _address(value), x.size
 
 
 def _stretch(program: Program, places: dict[int, int], s: int, raw: Any) -> Any:

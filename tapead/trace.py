@@ -82,13 +82,13 @@ class Trace:
         finally:
             program.give_back(workspace)
 
-        def settled(leaf: Any) -> Any:
-            return outputs[leaf.place] if type(leaf) is Output else leaf
-
-        value = settled(self.value)
+        value = outputs[self.value.place] if type(self.value) is Output else self.value
         if isinstance(value, np.ndarray) and not value.ndim:
             value = value[()]
-        aux = unflatten(self.aux_structure, [settled(leaf) for leaf in self.aux_leaves]) if self.has_aux else None
+        aux = None
+        if self.has_aux:
+            settled = [outputs[leaf.place] if type(leaf) is Output else leaf for leaf in self.aux_leaves]
+            aux = unflatten(self.aux_structure, settled)
         return value, aux, gradients
 
 

@@ -41,9 +41,11 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     """Give a tree's leaves and its structure; dataclasses are nodes."""
     while True:
         leaves, structure = optree.tree_flatten(tree, namespace=NAMESPACE)
-        new = {
-            type(leaf) for leaf in leaves if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)
-        } - _registered
+        others = [leaf for leaf in leaves if type(leaf) not in PLAIN]
+        if not others:
+            return leaves, structure
+        new = {type(leaf) for leaf in others if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)}
+        new -= _registered
         if not new:
             return leaves, structure
         for kind in new:
