@@ -16,7 +16,8 @@ from numpy.lib.array_utils import normalize_axis_tuple
 
 from .errors import TapeadAxisError, TapeadNotImplementedError, TapeadValueError
 from .kernels.table import OPS
-from .record import FUNCTIONS_BY_UFUNC, Recording, current, find_tensor
+from .protocols import FUNCTIONS_BY_UFUNC
+from .record import Recording, current, find_tensor
 from .tape import describe, user_place
 from .tensor import FUNCTIONS, Tensor
 

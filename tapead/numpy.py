@@ -29,7 +29,8 @@ from . import (
     statistics,
 )
 from .errors import TapeadAttributeError
-from .record import FUNCTIONS_BY_UFUNC, UFUNCS, find_tensor, live_recordings
+from .protocols import FUNCTIONS_BY_UFUNC, UFUNCS
+from .record import find_tensor, live_recordings
 from .shaping import filled
 from .tape import number_class
 from .tensor import FUNCTIONS, Tensor

@@ -9,7 +9,8 @@ import numpy as np
 
 from .dispatch import as_tensor, implements, record, recording_of, refuse, view
 from .kernels.table import OPS, Elementwise
-from .record import find_tensor, plain, stop_gradient
+from .protocols import plain
+from .record import find_tensor, stop_gradient
 from .tensor import UFUNC_METHODS
 
 # ---- choices -----------------------------------------------------------------------------------------------

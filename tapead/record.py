@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from numbers import Number
 from typing import Any
 
 import numpy as np
 
+from . import indexing, protocols
 from .errors import (
     EscapedError,
     TapeadAxisError,
     TapeadIndexError,
+    TapeadLinAlgError,
     TapeadNotImplementedError,
     TapeadTypeError,
     TapeadValueError,
@@ -23,7 +22,7 @@ from .errors import (
 from .kernels.constants import B1, F4, F8, I8
 from .kernels.index import bits, unbits
 from .kernels.table import OPS, Elementwise, Structural
-from .shape import blas_ready, expand_index, mask_axes, overlaps
+from .shape import blas_ready
 from .tape import (
     CONSTANT,
     INPUT,
@@ -37,22 +36,10 @@ from .tape import (
     row_major,
     user_place,
 )
-from .tensor import FUNCTIONS, UFUNC_METHODS, Tensor
+from .tensor import FUNCTIONS, Tensor
 
 COPY = OPS["copy"]
 _SCALARS = (float, int, bool, np.generic)
-#: ufunc name -> its row
-UFUNCS: dict[str, Elementwise] = {
-    getattr(op.numpy, "__name__", name): op for name, op in OPS.items() if isinstance(op, Elementwise)
-}
-UFUNCS |= {"fabs": OPS["absolute"], "float_power": OPS["power"], "positive": COPY, "radians": OPS["deg2rad"]}
-UFUNCS |= {"degrees": OPS["rad2deg"]}
-_LOGIC = {
-    "bitwise_and": "logical_and",
-    "bitwise_or": "logical_or",
-    "bitwise_xor": "logical_xor",
-    "invert": "logical_not",
-}
 
 _state = threading.local()
 
@@ -103,7 +90,8 @@ class Recording(Wengert):
         self.forced: list[int] = []
         self._levels = 1
         self._open_levels = 0
-        self._values: dict[int, Any] | None = None
+        #: buffer -> its value, while a derivative is taken within the trace
+        self.kept: dict[int, Any] | None = None
         self.former: dict[
             int, Tensor
         ] = {}  # instruction that writes -> what it overwrote, as a value that derivatives flow through
@@ -186,28 +174,34 @@ class Recording(Wengert):
                 self._constants[id(array)] = (array, data, storage)
         return self.new_buffer(storage, array.dtype, array.shape)
 
+    def retire(self, array: Any, place: Place) -> None:
+        """Make an array unusable until recording ends, because a traced value has taken its place."""
+        if array.flags.writeable and id(array) not in self._stale:
+            self._stale[id(array)] = (array, array.copy(), place)
+            self._constants.pop(id(array), None)
+            array[...] = np.nan  # what still reads the old array must not get a number that looks right
+
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Tensor:
         """Give a tensor of new memory, all of whose parts must be written next with `write`."""
         dtype = np.dtype(dtype)
         number = number_class(dtype)
         if number is None:
             raise TapeadTypeError(f"arrays of dtype {dtype} cannot be traced")
-        return self._made(np.zeros(shape, dtype), number, 0)
+        return self.made(np.zeros(shape, dtype), number, 0)
 
-    def _made(self, value: Any, number: int, levels: int, weak: bool = False) -> Tensor:
+    def made(self, value: Any, number: int, levels: int, weak: bool = False) -> Tensor:
         """Wrap a new value: new storage, new buffer."""
         if isinstance(value, np.ndarray):
             storage = Storage(VALUE, number, value.size, levels)
             buffer = self.new_buffer(self.new_storage(storage), value.dtype, value.shape)
-            if self._values is not None:
-                storage.data, self._values[buffer] = value, value
+            if self.kept is not None:
+                storage.data, self.kept[buffer] = value, value
             return Tensor(self, buffer, value, storage)
         storage = Storage(VALUE, number, 1, levels)
-        self.storages.append(storage)
-        self.buffers.append(_scalar_buffer(len(self.storages) - 1, np.dtype(float) if weak else value.dtype))
-        if self._values is not None:
-            self._values[len(self.buffers) - 1] = value
-        return Tensor(self, len(self.buffers) - 1, value, storage, weak)
+        buffer = self.new_buffer(self.new_storage(storage), np.dtype(float) if weak else value.dtype, (), ())
+        if self.kept is not None:
+            self.kept[buffer] = value
+        return Tensor(self, buffer, value, storage, weak)
 
     # ---- derivatives within the trace ---------------------------------------------------------------------------------
 
@@ -215,8 +209,8 @@ class Recording(Wengert):
         """Begin a derivative within the trace: give its bit, and keep values from now on, which its rules will need."""
         self._levels <<= 1
         self._open_levels += 1
-        if self._values is None:
-            self._values = {}
+        if self.kept is None:
+            self.kept = {}
         return self._levels
 
     def close_level(self, level: int) -> None:
@@ -225,15 +219,16 @@ class Recording(Wengert):
             storage.levels &= ~level
         self._open_levels -= 1
         if not self._open_levels:
-            self._values = None
+            self.kept = None
 
     def keep(self, x: Tensor) -> Tensor:
         """Keep a tensor's value for the rules of derivatives within the trace."""
-        if self._values is not None:
-            self._values[x.buffer] = x._value
+        if self.kept is not None:
+            self.kept[x.buffer] = x._value
         return x
 
-    def _keep_operands(self, operands: Sequence[Any]) -> None:
+    def keep_operands(self, operands: Sequence[Any]) -> None:
+        """Keep the values of those operands that are tensors."""
         for operand in operands:
             if type(operand) is Tensor:
                 self.keep(operand)
@@ -242,8 +237,8 @@ class Recording(Wengert):
         """Give a tensor of a buffer whose value was kept."""
         b = self.buffers[buffer]
         storage = self.storages[b.storage]
-        if self._values is not None and buffer in self._values:
-            return Tensor(self, buffer, self._values[buffer], storage)
+        if self.kept is not None and buffer in self.kept:
+            return Tensor(self, buffer, self.kept[buffer], storage)
         if buffer in self._weak:
             return Tensor(self, buffer, float(storage.data[0]), storage, True)
         if storage.kind is CONSTANT:
@@ -267,14 +262,6 @@ class Recording(Wengert):
         dtype = flat.dtype
         return Tensor(self, self.new_buffer(s, dtype, flat.shape), flat, storage)
 
-    def overwrite(self, target: Tensor, value: Tensor) -> None:
-        """Write into a tensor in place."""
-        self._assign(target, value, user_place())
-
-    def scatter_into(self, front: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], rows: Tensor) -> None:
-        """Write rows in place where integer arrays say."""
-        self._scatter_rows(front, rows, tuple(self.contiguous(i) for i in indices), axes, user_place())
-
     # ---- operands ----------------------------------------------------------------------------------------------------
 
     def lift(self, value: Any) -> Any:
@@ -282,7 +269,7 @@ class Recording(Wengert):
         traced numbers become one tensor."""
         if type(value) is Tensor:
             if value.tape is not self:
-                self._reject(value)
+                self.reject(value)
             return value
         if isinstance(value, _SCALARS):
             return value
@@ -297,7 +284,8 @@ class Recording(Wengert):
             return np.asarray(value)
         raise TapeadTypeError(f"a {type(value).__name__} cannot be used with traced values")
 
-    def _reject(self, value: Tensor) -> None:
+    def reject(self, value: Tensor) -> None:
+        """Raise for a tensor that does not belong to this tape, or whose tape has ended."""
         if not value.tape.live:
             self._reject_dead()
         if value.tape in live_recordings():
@@ -335,7 +323,8 @@ class Recording(Wengert):
         buffer = self.new_buffer(places[0].storage, parts[0].dtype, shape, row_major(shape), places[0].offset)
         return Tensor(self, buffer, values, storage)
 
-    def _operand(self, value: Any) -> int:
+    def operand(self, value: Any) -> int:
+        """Give the buffer of a tensor, or of a constant."""
         return value.buffer if type(value) is Tensor else self.constant(value)
 
     # ---- elementwise -------------------------------------------------------------------------------------------------
@@ -366,7 +355,7 @@ class Recording(Wengert):
             kind = type(operand)
             if kind is Tensor:
                 if operand.tape is not self:
-                    self._reject(operand)
+                    self.reject(operand)
                 if partials[k] is not None:
                     levels |= operand.storage.levels
                 values.append(operand._value)
@@ -384,7 +373,7 @@ class Recording(Wengert):
         try:
             value = op.numpy(*values)
         except (ValueError, TypeError) as error:
-            raise self._explained(error, op.name, values, place) from error
+            raise self.explained(error, op.name, values, place) from error
         return self._elementwise_made(op, lifted, values, value, levels, weak, place)
 
     def _elementwise_made(
@@ -425,10 +414,10 @@ class Recording(Wengert):
             elif not value.flags.c_contiguous:
                 value = np.ascontiguousarray(value)
         number = computed if kind == "f" else B1 if kind == "b" else I8
-        result = self._made(value, number, levels, weak)
+        result = self.made(value, number, levels, weak)
         buffers = tuple([o.buffer if type(o) is Tensor else self.constant(o) for o in operands])
-        if self._values is not None:
-            self._keep_operands(operands)
+        if self.kept is not None:
+            self.keep_operands(operands)
         self.ops.append(op)
         self.operand_buffers.append(buffers)
         self.result_buffers.append((result.buffer,))
@@ -450,7 +439,7 @@ class Recording(Wengert):
             return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
         levels = x.storage.levels if dtype.kind == "f" else 0
         computed = I8 if source in (I8, B1) and number in (I8, B1) else F4 if source == F4 and number != F8 else F8
-        result = self._made(value if value.ndim else value[()], number, levels)
+        result = self.made(value if value.ndim else value[()], number, levels)
         parameters = None if computed == number else {"computed": computed}
         self.keep(x)
         self.append(COPY, (x.buffer,), (result.buffer,), parameters, user_place())
@@ -465,7 +454,7 @@ class Recording(Wengert):
         number = number_class(value.dtype)
         if number is None:
             return self._outside(value, (x,), "sum", place)  # type: ignore[no-any-return]
-        result = self._made(
+        result = self.made(
             value if value.ndim else value[()], number, x.storage.levels if value.dtype.kind == "f" else 0
         )
         self.keep(x)
@@ -480,7 +469,7 @@ class Recording(Wengert):
             value = value if value.ndim else value[()]
         elif value.dtype != target.dtype:
             value = self.cast(value, target.dtype)
-        operand = self._operand(value)
+        operand = self.operand(value)
         levels = value.storage.levels if type(value) is Tensor else 0
         if type(value) is Tensor:
             self.keep(value)
@@ -514,7 +503,7 @@ class Recording(Wengert):
         try:
             value = op.numpy(*(t._value for t in tensors), **parameters)
         except (ValueError, TypeError, IndexError, np.linalg.LinAlgError) as error:
-            raise self._explained(error, name, [t._value for t in tensors], place) from error
+            raise self.explained(error, name, [t._value for t in tensors], place) from error
         levels = 0
         for k in op.active:
             levels |= tensors[k].storage.levels
@@ -525,9 +514,9 @@ class Recording(Wengert):
             if number is None:
                 return self._outside(value, lifted, name, place)
             part = np.ascontiguousarray(part) if np.ndim(part) else part[()]
-            results.append(self._made(part, number, levels if part.dtype.kind == "f" else 0))
+            results.append(self.made(part, number, levels if part.dtype.kind == "f" else 0))
         buffers = tuple(t.buffer for t in tensors)
-        self._keep_operands(tensors)
+        self.keep_operands(tensors)
         self.append(op, buffers, tuple(r.buffer for r in results), parameters or None, place)
         return tuple(results) if isinstance(value, tuple) else results[0] if results else None
 
@@ -554,21 +543,22 @@ class Recording(Wengert):
     def view(self, x: Tensor, of: Callable[[Any], Any]) -> Tensor:
         """Give the view of x that a function of arrays gives; copy first where it cannot be one."""
         if not self.live or x.tape is not self:
-            self._reject(x)
+            self.reject(x)
         if x.storage.kind is VALUE and not isinstance(x._value, np.ndarray):
             x = self.elementwise(COPY, (x,))  # a number is a copy of its own: views of it must not reach its source
         base = np.asarray(x._value)
         try:
             value = of(base)
         except (ValueError, IndexError, TypeError) as error:
-            raise self._explained(error, "a view", [base], user_place()) from error
+            raise self.explained(error, "a view", [base], user_place()) from error
         if value.size and not np.may_share_memory(value, base):
             x = self.elementwise(COPY, (x,))
             base = np.asarray(x._value)
             value = of(base)
-        return self._viewed(x, base, value)
+        return self.viewed(x, base, value)
 
-    def _viewed(self, x: Tensor, base: Any, value: Any) -> Tensor:
+    def viewed(self, x: Tensor, base: Any, value: Any) -> Tensor:
+        """Wrap an array that is a view of base, which is x's value as an array."""
         b = self.buffers[x.buffer]
         item = base.itemsize
         if not value.size or x._value is not base:  # a number's copy shares no memory with it, but is the same place
@@ -581,185 +571,27 @@ class Recording(Wengert):
         buffer = self.new_buffer(b.storage, b.dtype, value.shape, strides, offset)
         return Tensor(self, buffer, value, x.storage)
 
+    # ---- indexing and assignment -------------------------------------------------------------------------------------
+
     def get(self, x: Tensor, index: Any) -> Tensor:
         """Index a tensor: a view for slices, a gather for integer arrays and masks, a number for integers."""
-        kind = type(index)
-        value = x._value
-        if x.tape is not self or not self.live:
-            self._reject(x)
-        if kind is int and len(np.shape(value)) == 1:
-            b = self.buffers[x.buffer]
-            try:
-                element = value[index]
-            except IndexError as error:
-                raise self._explained(error, "indexing", [value], user_place()) from error
-            offset = b.offset + (index if index >= 0 else index + b.shape[0]) * b.strides[0]
-            self.buffers.append(_scalar_buffer(b.storage, b.dtype, offset))
-            result = Tensor(self, len(self.buffers) - 1, element, x.storage)
-            if x.storage.kind is VALUE:
-                x.storage.scalars.append(weakref.ref(result))
-            return result
-        expanded = expand_index(index, self)
-        if expanded.advanced:
-            return self._gather(x, expanded)
-        base = np.asarray(value)
-        try:
-            part = base[expanded.viewing]
-        except IndexError as error:
-            raise self._explained(error, "indexing", [base], user_place()) from error
-        result = self._viewed(x, base, part)
-        if part.ndim == 0 and not expanded.ellipsis:
-            result._value = part[()]
-            if x.storage.kind is VALUE:
-                x.storage.scalars.append(weakref.ref(result))
-        return result
-
-    def _gather(self, x: Tensor, index: Any) -> Tensor:
-        front, indices, axes, shape, place = mask_axes(self, x, index)
-        flat = self.structural("gather", front, *indices, axes=axes)
-        rest = tuple(dim for axis, dim in enumerate(front.shape) if axis not in axes)
-        shaped = self.view(flat, lambda v: v.reshape((*shape, *rest)))
-        if place:
-            source, target = list(range(len(shape))), list(range(place, place + len(shape)))
-            shaped = self.view(shaped, lambda v: np.moveaxis(v, source, target))
-        return shaped
-
-    # ---- assignment --------------------------------------------------------------------------------------------------
+        return indexing.get(self, x, index)
 
     def set(self, y: Tensor, index: Any, value: Any) -> None:
         """Assign into a tensor, in place, as NumPy does."""
-        place = user_place()
-        if y.tape is not self or not self.live:
-            self._reject(y)
-        value = self.lift(value)
-        if y.storage.kind is not VALUE or not isinstance(y._value, np.ndarray):
-            if type(value) is Tensor and value.storage is y.storage and self._same_place(y, index, value):
-                return
-            what = (
-                "a number"
-                if not isinstance(y._value, np.ndarray)
-                else "an argument"
-                if y.storage.kind is INPUT
-                else "a constant"
-            )
-            raise TapeadValueError(
-                f"assignment into {what} at {describe(place)}: that would change the caller's own data. "
-                "Copy it first (y = y.copy()), then assign"
-            )
-        if not y._value.flags.writeable:
-            raise TapeadValueError(f"assignment destination is read-only, at {describe(place)}")
-        levels = value.storage.levels if type(value) is Tensor else 0
-        expanded = expand_index(index, self)
-        if expanded.advanced:
-            self._scatter(y, expanded, value, place)
-        else:
-            try:
-                part = y._value[expanded.viewing]
-            except IndexError as error:
-                raise self._explained(error, "indexing", [y._value], place) from error
-            target = self._viewed(y, y._value, part)
-            if type(value) is Tensor and value.storage is y.storage:
-                a, b = self.buffers[value.buffer], self.buffers[target.buffer]
-                if (a.offset, a.shape, a.strides) == (b.offset, b.shape, b.strides):
-                    return
-                if overlaps(a, b):
-                    value = self.elementwise(COPY, (value,))
-            self._assign(target, value, place)
-        y.storage.written = True
-        if y.dtype.kind == "f":
-            y.storage.levels |= levels
-
-    def _assign(self, target: Tensor, value: Any, place: Place) -> None:
-        """Write a value into a view, and record it; what was there is kept for the way back."""
-        part = target._value
-        self._keep_scalars(target.storage, self.buffers[target.buffer])
-        if self._values is not None:
-            self.former[len(self)] = self.elementwise(COPY, (target,))
-        operand = self._operand(value)
-        saved = self._made(np.array(part) if part.ndim else part[()], target.storage.number, 0)
-        if type(value) is Tensor:
-            self._keep_operands((value,))
-            value = value._value
-        try:
-            part[...] = value
-        except (ValueError, TypeError) as error:
-            raise self._explained(error, "assignment", [part, value], place) from error
-        self.append(OPS["assign"], (operand,), (target.buffer, saved.buffer), None, place)
-
-    def _same_place(self, y: Tensor, index: Any, value: Tensor) -> bool:
-        if expand_index(index, self).advanced:
-            return False
-        target = self.get(y, index)
-        a, b = self.buffers[value.buffer], self.buffers[target.buffer]
-        return (a.offset, a.shape, a.strides) == (b.offset, b.shape, b.strides)
-
-    def _scatter(self, y: Tensor, index: Any, value: Any, place: Place) -> None:
-        front, indices, axes, shape, moved = mask_axes(self, y, index)
-        rest = tuple(dim for axis, dim in enumerate(front.shape) if axis not in axes)
-        whole = (*rest[:moved], *shape, *rest[moved:]) if moved else (*shape, *rest)
-        try:
-            spread = np.broadcast_to(value, whole)
-        except ValueError as error:
-            raise self._explained(error, "assignment", [y._value, value], place) from error
-        if moved:
-            spread = np.moveaxis(spread, range(moved, moved + len(shape)), range(len(shape)))
-        rows = self.tensor(np.reshape(spread, (math.prod(shape), *rest)))
-        if rows.dtype != y.dtype:
-            rows = self.cast(rows, y.dtype)
-        rows = self.contiguous(rows)
-        if rows.storage is y.storage:
-            rows = self.elementwise(COPY, (rows,))
-        self._scatter_rows(front, rows, tuple(self.contiguous(self.tensor(i)) for i in indices), axes, place)
-
-    def _scatter_rows(
-        self, front: Tensor, rows: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], place: Place
-    ) -> None:
-        self._keep_scalars(front.storage, None)
-        operands = (rows, *indices)
-        op = OPS["scatter"]
-        if self._values is not None:
-            self.former[len(self)] = self.structural("gather", front, *indices, axes=axes)
-        try:
-            _, saved = op.numpy(*(o._value for o in operands), into=front._value, axes=axes)
-        except IndexError as error:
-            raise self._explained(error, "assignment", [front._value, rows._value], place) from error
-        kept = self._made(saved, front.storage.number, 0)
-        self._keep_operands(operands)
-        self.append(op, tuple(o.buffer for o in operands), (front.buffer, kept.buffer), {"axes": axes}, place)
-
-    def _keep_scalars(self, storage: Storage, region: Any) -> None:
-        """Copy the numbers that were taken out of a storage and are about to be overwritten: they keep their values."""
-        kept = []
-        for reference in storage.scalars:
-            scalar = reference()
-            if scalar is None:
-                continue
-            if region is not None and not overlaps(self.buffers[scalar.buffer], region):
-                kept.append(reference)
-                continue
-            copied = self._made(scalar._value, storage.number, storage.levels)
-            self.append(COPY, (scalar.buffer,), (copied.buffer,), None, user_place())
-            scalar.buffer, scalar.storage = copied.buffer, copied.storage
-        storage.scalars = kept
+        indexing.assign(self, y, index, value)
 
     def update(self, y: Tensor, op: Any, other: Any) -> Any:
         """Do y op= other: in place for arrays, as NumPy does; numbers are replaced."""
-        result = self.operator(op, (y, other))
-        if result is NotImplemented or not isinstance(y._value, np.ndarray):
-            return result
-        if result.shape != y.shape:
-            raise self._explained(
-                ValueError(f"non-broadcastable output operand with shape {y.shape} doesn't match {result.shape}"),
-                op.name,
-                [y._value],
-                user_place(),
-            )
-        if not np.can_cast(result.dtype, y.dtype, "same_kind"):
-            raise TapeadTypeError(
-                f"cannot store {result.dtype} in an array of {y.dtype} in place, at {describe(user_place())}"
-            )
-        self.set(y, ..., result)
-        return y
+        return indexing.update(self, y, op, other)
+
+    def overwrite(self, target: Tensor, value: Tensor) -> None:
+        """Write into a tensor in place."""
+        indexing.overwrite(self, target, value, user_place())
+
+    def scatter_into(self, front: Tensor, indices: Sequence[Tensor], axes: tuple[int, ...], rows: Tensor) -> None:
+        """Write rows in place where integer arrays say."""
+        indexing.scatter_into(self, front, rows, tuple(self.contiguous(i) for i in indices), axes, user_place())
 
     # ---- guards ------------------------------------------------------------------------------------------------------
 
@@ -768,11 +600,11 @@ class Recording(Wengert):
         if x.tape is not self or not self.live:
             if not x.tape.live and not x.tape.replays:
                 return bool(x._value)
-            self._reject(x)
+            self.reject(x)
         try:
             decision = bool(x._value)
         except ValueError as error:
-            raise self._explained(error, "bool()", [x._value], user_place()) from error
+            raise self.explained(error, "bool()", [x._value], user_place()) from error
         if len(self.guards) < len(self.forced):
             decision = bool(self.forced[len(self.guards)])
         if x.dtype.kind != "b":
@@ -799,7 +631,7 @@ class Recording(Wengert):
         """Let a value leave the tape: guarded if it is one number, else the function is traced at every call."""
         if not self.live:
             if self.replays:
-                self._reject(x)
+                self.reject(x)
             return x._value
         if not self.replays:
             return x._value
@@ -838,87 +670,11 @@ class Recording(Wengert):
 
     def ufunc(self, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Record what NumPy hands over for a ufunc."""
-        out = options.pop("out", None)
-        if out is not None and type(out[0]) is not Tensor and method == "__call__" and not options:
-            return self._take_over(ufunc, inputs, out[0])
-        name = ufunc.__name__
-        if method != "__call__":
-            function = UFUNC_METHODS.get((name, method))
-            if function is not None:
-                extra = {} if out is None else {"out": out[0]}
-                return function(*inputs, **options, **extra)
-            return self.foreign(getattr(ufunc, method), inputs, options)
-        result = self._call(ufunc, name, inputs, options)
-        if out is not None and result is not NotImplemented:
-            out[0][...] = result
-            return out[0]
-        return result
-
-    def _call(self, ufunc: np.ufunc, name: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        dtype = options.pop("dtype", None)
-        options = {k: v for k, v in options.items() if not (k == "where" and v is True)}
-        if name in FUNCTIONS_BY_UFUNC:
-            made = FUNCTIONS_BY_UFUNC[name](*inputs, **options)
-            return made if dtype is None else self.cast(self.tensor(made), np.dtype(dtype), False)
-        if name in _LOGIC and all(np.result_type(_value_of(self.lift(i))).kind == "b" for i in inputs):
-            name = _LOGIC[name]
-        op = UFUNCS.get(name)
-        if op is None or options:
-            if options:
-                raise TapeadNotImplementedError(
-                    f"np.{name} with {', '.join(options)} has no rule, at {describe(user_place())}"
-                )
-            return self.foreign(ufunc, inputs, options)
-        if name in ("fabs", "float_power"):
-            inputs = tuple(self._as_float(i) for i in inputs)
-        result = self.elementwise(op, inputs)
-        return result if dtype is None else self.cast(self.tensor(result), np.dtype(dtype), False)
-
-    def _as_float(self, value: Any) -> Any:
-        value = self.lift(value)
-        if np.result_type(_value_of(value)).kind in "iub":
-            return self.cast(value, np.dtype(float)) if type(value) is Tensor else np.asarray(value, float)
-        return value
-
-    def _take_over(self, ufunc: np.ufunc, inputs: tuple[Any, ...], out: Any) -> Any:
-        """Do `array += traced`: the result is a new traced array; the old one must not be used any more."""
-        place = user_place()
-        if not any(i is out for i in inputs) or ufunc.nin != 2:
-            raise TapeadTypeError(
-                f"np.{ufunc.__name__}(..., out=array) at {describe(place)}: a traced result cannot be written into a plain "
-                "array. Leave out= away and use the result"
-            )
-        result = self._call(ufunc, ufunc.__name__, inputs, {})
-        if result.shape != out.shape:
-            raise TapeadValueError(
-                f"in-place {ufunc.__name__} of shapes {out.shape} and {result.shape} at {describe(place)}"
-            )
-        if not np.can_cast(result.dtype, out.dtype, "same_kind"):
-            raise TapeadTypeError(
-                f"cannot store {result.dtype} in an array of {out.dtype} in place, at {describe(place)}"
-            )
-        if result.dtype != out.dtype:
-            result = self.cast(result, out.dtype)
-        if out.flags.writeable and id(out) not in self._stale:
-            self._stale[id(out)] = (out, out.copy(), place)
-            self._constants.pop(id(out), None)
-            out[...] = np.nan  # what still reads the old array must not get a number that looks right
-        return result
+        return protocols.call_ufunc(self, ufunc, method, inputs, options)
 
     def foreign(self, function: Any, arguments: Any, options: Any) -> Any:
         """Call a function that has no rule: only where no derivative could flow, and then at every call."""
-        place = user_place()
-        name = getattr(function, "__name__", str(function))
-        if find_active((*arguments, *options.values())):
-            close = difflib.get_close_matches(name, sorted({f.__name__ for f in FUNCTIONS} | set(OPS)), n=3, cutoff=0.5)
-            nearest = f" Nearest: {', '.join(close)}." if close else ""
-            raise TapeadNotImplementedError(
-                f"{name} has no rule (called at {describe(place)}), so no derivative can flow through it.{nearest} "
-                "Write it in functions that have one, or use stop_gradient on its arguments"
-            )
-        if self.replays:
-            self.volatile.append((name, place))
-        return function(*plain(arguments), **plain(options))
+        return protocols.call_foreign(self, function, arguments, options)
 
     # ---- errors ------------------------------------------------------------------------------------------------------
 
@@ -928,13 +684,11 @@ class Recording(Wengert):
             f"{describe(user_place())}. Return it from the function instead (has_aux=True)"
         )
 
-    def _explained(self, error: Exception, what: str, values: Sequence[Any], place: Place) -> Exception:
+    def explained(self, error: Exception, what: str, values: Sequence[Any], place: Place) -> Exception:
         """Add operands' shapes and the user's line to an error of NumPy's."""
         shapes = " and ".join(str(np.shape(v)) for v in values)
         message = f"{what}: {error} (shapes {shapes}), at {describe(place)}"
         if isinstance(error, np.linalg.LinAlgError):
-            from .errors import TapeadLinAlgError
-
             return TapeadLinAlgError(message)
         if isinstance(error, np.exceptions.AxisError):
             return TapeadAxisError(message)
@@ -942,9 +696,6 @@ class Recording(Wengert):
             return TapeadIndexError(message)
         return TapeadTypeError(message) if isinstance(error, TypeError) else TapeadValueError(message)
 
-
-#: ufuncs that are functions, not rows: matmul and the like; filled by dispatch
-FUNCTIONS_BY_UFUNC: dict[str, Callable[..., Any]] = {}
 
 _NEVER_WRAPS = {
     "copy",
@@ -960,40 +711,8 @@ _NEVER_WRAPS = {
 }
 
 
-def _scalar_buffer(storage: int, dtype: np.dtype[Any], offset: int = 0) -> Any:
-    from .tape import Buffer
-
-    return Buffer(storage, dtype, (), (), offset)
-
-
 def _address(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
-
-
-def _value_of(value: Any) -> Any:
-    return value._value if type(value) is Tensor else value
-
-
-def find_active(values: Any) -> bool:
-    """Whether a derivative could flow through one of the values."""
-    if type(values) is Tensor:
-        return values.storage.levels != 0
-    if isinstance(values, list | tuple):
-        return any(map(find_active, values))
-    if isinstance(values, dict):
-        return any(map(find_active, values.values()))
-    return isinstance(values, np.ndarray) and values.dtype == object and any(map(find_active, values.ravel()))
-
-
-def plain(values: Any) -> Any:
-    """Replace tensors by their values."""
-    if type(values) is Tensor:
-        return values._value
-    if isinstance(values, list | tuple):
-        return type(values)(plain(v) for v in values)
-    if isinstance(values, dict):
-        return {k: plain(v) for k, v in values.items()}
-    return values
 
 
 def stop_gradient(x: Any) -> Any:

@@ -34,6 +34,7 @@ selection pointwise joining
 shaping
 dispatch
 record
+indexing protocols
 program
 plan
 fuse

@@ -10,7 +10,8 @@ import numpy as np
 from .. import reductions
 from ..dispatch import as_tensor, axes_of, here, record, recording_of
 from ..errors import TapeadNotImplementedError
-from ..record import FUNCTIONS_BY_UFUNC, find_tensor, stop_gradient
+from ..protocols import FUNCTIONS_BY_UFUNC
+from ..record import find_tensor, stop_gradient
 
 __all__ = ["entr", "erf", "expit", "log_softmax", "logsumexp", "softmax", "xlogy"]
 
