@@ -103,15 +103,21 @@ class Recording(Wengert):
     # ---- beginning and end -------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Recording:
-        live_recordings().append(self)
+        try:
+            live_recordings().append(self)
+        except BaseException:  # Ctrl-C, just after it was appended
+            self.end()
+            raise
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        live_recordings().remove(self)
-        self.close()
+        self.end()
 
-    def close(self) -> None:
-        """End recording: settle the constants, give arrays that were taken over their values back."""
+    def end(self) -> None:
+        """End recording: settle the constants, give arrays that were taken over their values back. Twice is once."""
+        stack = live_recordings()
+        while self in stack:
+            stack.remove(self)
         self.live = False
         for reference, snapshot, storage in self._constants.values():
             same = reference.tobytes() == snapshot.tobytes() if self.replays else False

@@ -44,18 +44,21 @@ class Trace:
         recording.forced = list(forced)
         self.traced = [i for i, leaf in enumerate(leaves) if is_traced(leaf)]
         opaque = [leaf for i, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray) and not is_traced(leaf)]
-        with recording, np.errstate(all="ignore"):
-            inside = list(leaves)
-            for i in self.traced:
-                inside[i] = recording.enter(leaves[i], levels=int(i in wrt))
-            inputs = [recording.buffers[inside[i].buffer].storage for i in self.traced]
-            arguments, options = unflatten(structure, inside)
-            value, aux = split(call(function, arguments, options), has_aux)
-            outputs: list[Tensor] = []
-            target = checked_output(recording, value) if scalar else value
-            self.value = _settle(recording, target, outputs)
-            aux_leaves, self.aux_structure = flatten(aux)
-            self.aux_leaves = [_settle(recording, leaf, outputs) for leaf in aux_leaves]
+        try:
+            with recording, np.errstate(all="ignore"):
+                inside = list(leaves)
+                for i in self.traced:
+                    inside[i] = recording.enter(leaves[i], levels=int(i in wrt))
+                inputs = [recording.buffers[inside[i].buffer].storage for i in self.traced]
+                arguments, options = unflatten(structure, inside)
+                value, aux = split(call(function, arguments, options), has_aux)
+                outputs: list[Tensor] = []
+                target = checked_output(recording, value) if scalar else value
+                self.value = _settle(recording, target, outputs)
+                aux_leaves, self.aux_structure = flatten(aux)
+                self.aux_leaves = [_settle(recording, leaf, outputs) for leaf in aux_leaves]
+        finally:
+            recording.end()  # once more: Ctrl-C may have come between
         places = [self.traced.index(i) for i in wrt]
         differentiated = outputs[0].buffer if scalar and outputs and type(self.value) is Output else None
         self.program = Program(recording, inputs, [t.buffer for t in outputs], differentiated, places)

@@ -14,6 +14,7 @@ import pytest
 
 import tapead
 from tapead import grad, value_and_grad
+from tapead.record import live_recordings
 
 X = np.array([0.3, 1.2, 2.5])
 Y = np.array([-0.7, 0.1, 1.9])
@@ -599,6 +600,7 @@ def test_ctrl_c_at_any_moment_of_a_call(case):
             other.join(30)
     assert hits == 60
     assert not other.is_alive()
+    assert not live_recordings()
 
 
 # The cache folder and memory
