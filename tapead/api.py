@@ -20,6 +20,8 @@ from .tensor import Tensor
 from .trace import Output, Trace
 from .tree import PLAIN, flatten, is_traced, normal, paths, signature, unflatten
 
+empty, float64 = np.empty, np.float64  # looked up in every call
+
 #: how many traces a function keeps, unless told otherwise
 MAX_TRACES = 64
 
@@ -69,7 +71,7 @@ class Differentiated:
         vector = self._vector
         if vector is not None and len(args) == 1 and not kwargs:
             sweep, handle, shape, trace = vector
-            gradient = np.empty(shape) if out is None else out
+            gradient = empty(shape) if out is None else out
             try:
                 value = sweep(handle, args[0], gradient)
             except TypeError:  # other arrays than it takes
@@ -77,7 +79,7 @@ class Differentiated:
             else:
                 if value == value:  # NaN may stand for what only the long way can tell
                     self.last = trace
-                    return (np.float64(value), gradient) if self.with_value else gradient
+                    return (float64(value), gradient) if self.with_value else gradient
         return self._call(args, kwargs, out)
 
     @property
@@ -102,15 +104,11 @@ class Differentiated:
                 self._check_leaf(leaves[i], args, i)
         targets = None if out is None else self._targets(out, form, leaves)
         try:
-            value, aux, gradients = self._run(key, leaves, form)
+            value, aux, gradients = self._run(key, leaves, form, targets)
         except ForeignTape:
             if not live_recordings():
                 raise
             return self._nested(args, kwargs, out)
-        if targets is not None:
-            for target, gradient in zip(targets, gradients, strict=True):
-                target[...] = gradient
-            gradients = targets
         made, rest = [], iter(gradients)
         for tree, count in form.trees:
             made.append(next(rest) if tree is None else unflatten(tree, [next(rest) for _ in range(count)]))
@@ -168,20 +166,24 @@ class Differentiated:
             )
         found: list[Any] = []
         for (tree, _), part in zip(form.trees, outs, strict=True):
+            if tree is None:
+                found.append(part)
+                continue
             part_leaves, structure = flatten(part)
-            if not structure.is_leaf() if tree is None else structure != tree:
-                raise TapeadValueError(f"out= has the structure {structure}, the differentiated argument {tree or '*'}")
+            if structure != tree:
+                raise TapeadValueError(f"out= has the structure {structure}, the differentiated argument {tree}")
             found += part_leaves
         for k, (target, i) in enumerate(zip(found, form.wrt, strict=True)):
-            check_out(target, np.asarray(leaves[i]))
-            for other in leaves:
-                if isinstance(other, np.ndarray) and np.may_share_memory(target, other):
-                    raise TapeadValueError("out= overlaps an argument: give an array of its own")
-            if any(np.may_share_memory(target, other) for other in found[:k]):
+            check_out(target, leaves[i])
+            if any(overlap(target, leaf) for leaf in leaves if type(leaf) is np.ndarray):
+                raise TapeadValueError("out= overlaps an argument: give an array of its own")
+            if any(overlap(target, other) for other in found[:k]):
                 raise TapeadValueError("two arrays of out= overlap: give each gradient an array of its own")
         return found
 
-    def _run(self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form) -> tuple[Any, Any, list[Any]]:
+    def _run(
+        self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, targets: Sequence[Any] | None
+    ) -> tuple[Any, Any, Sequence[Any]]:
         trace = self._latest.get(key)
         forced: Sequence[int] = ()
         attempts = 0
@@ -189,7 +191,7 @@ class Differentiated:
             if trace is None:
                 trace = self._trace(key, leaves, form, forced)
             try:
-                result = trace.run(leaves, True)
+                result = trace.run(leaves, targets)
             except GuardFailed as failure:
                 forced = (*trace.guards[: failure.place], failure.seen)
                 trace = self._branches.get((key, forced))
@@ -239,16 +241,22 @@ class Differentiated:
         return self._packed(value, aux, gradients[0] if isinstance(self.argnums, int) else tuple(gradients))
 
 
-def check_out(target: Any, like: Any) -> None:
-    """Raise unless a gradient like an array can be written to a target."""
+def check_out(target: Any, leaf: Any) -> None:
+    """Raise unless the gradient by a leaf can be written to a target."""
     if type(target) is not np.ndarray:
         raise TapeadTypeError(f"out= must be a NumPy array, not {type(target).__name__}")
+    like = leaf if type(leaf) is np.ndarray else np.asarray(leaf)
     if target.shape != like.shape or target.dtype != like.dtype:
         raise TapeadValueError(
             f"out= has shape {target.shape} and dtype {target.dtype}; the gradient has {like.shape} and {like.dtype}"
         )
-    if not target.flags.c_contiguous or not target.flags.writeable:
+    if not target.flags.carray:
         raise TapeadValueError("out= must be a C-contiguous array that can be written to")
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two arrays may share memory; two that own theirs do not."""
+    return a is b or ((a.base is not None or b.base is not None) and bool(np.may_share_memory(a, b)))
 
 
 @dataclass(frozen=True)

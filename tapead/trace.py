@@ -68,20 +68,26 @@ class Trace:
             kinds = ", ".join(sorted({str(leaf.dtype) for leaf in opaque}))
             self.volatile.append((f"an array argument of dtype {kinds}", (function_code(function), 0)))
 
-    def run(self, leaves: Sequence[Any], gradient: bool) -> tuple[Any, Any, list[Any]]:
-        """Replay on the values of leaves: the value, the auxiliary result, and the gradients by each wrt."""
+    def run(self, leaves: Sequence[Any], targets: Sequence[Any] | None) -> tuple[Any, Any, Sequence[Any]]:
+        """Replay on the values of leaves: the value, the auxiliary result, and the gradients by each wrt.
+
+        The gradients are written to targets, where there are some.
+        """
         program = self.program
         workspace = program.take()
         try:
             bound = [program.bind(workspace, k, leaves[i]) for k, i in enumerate(self.traced)]
-            program.run(workspace, gradient)
+            program.run(workspace, True)
             outputs = [program.result(workspace, k, bound) for k in range(len(program.outputs))]
-            gradients = []
-            if gradient:
-                for k, place in enumerate(program.wrt):
-                    leaf = leaves[self.traced[place]]
-                    slopes = workspace.gradients[k]
-                    gradients.append(slopes.copy() if isinstance(leaf, np.ndarray) else slopes[()])
+            gradients: Sequence[Any]
+            if targets is None:
+                kinds = [type(leaves[self.traced[place]]) is np.ndarray for place in program.wrt]
+                found = zip(workspace.gradients, kinds, strict=True)
+                gradients = [slopes.copy() if array else slopes[()] for slopes, array in found]
+            else:
+                gradients = targets
+                for target, slopes in zip(targets, workspace.gradients, strict=True):
+                    target[...] = slopes
         finally:
             program.give_back(workspace)
 
