@@ -7,7 +7,7 @@ DIRECT, SPLAT, PACK, ADD = range(4)
 #: what a block's reverse sweep does with an adjoint: reads it; (ADD:) adds to it; keeps it in the tile; reads, then zeroes
 READ, INTERNAL, TAKE = 0, 1, 2
 #: slots of the services table
-TILES, ADJOINT, REGISTERS, GRADIENTS, INDEX, STATUS, SCRATCH, ARGUMENTS, FUNCTIONS = range(9)
+TILES, ADJOINT, REGISTERS, GRADIENTS, INDEX, STATUS, SCRATCH, FUNCTIONS = range(8)
 #: what a kernel returns
 OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE = range(5)
 #: elements in a tile: a block's working set stays in the first-level cache

@@ -13,6 +13,9 @@ from .strided import carry, seek
 
 GROUP = "index"
 
+#: what a walk over indexed places does with rows z and places x
+READ, ADD, SPREAD, WRITE, TAKE, CLEAR = range(6)
+
 # ---- gather, spread and scatter -----------------------------------------------------------------------------------
 # An array is indexed on `axes` by as many int64 arrays of m elements; z is row-major (m, *other axes of the array).
 # words: m, indexed axes, other axes, then dims and strides of the indexed axes, dims and strides of the others,
@@ -65,80 +68,32 @@ def _check(words, values, status):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _gather(words, values, z, x, index, status, add):  # type: ignore[no-untyped-def]
-    ndim, k = words[2], words[1]
+def _walk(words, values, z, x, index, status, action):  # type: ignore[no-untyped-def]
+    """Walk over z's rows and the places of x that the index arrays name, in order; TAKE and CLEAR walk backwards."""
+    ndim, k, rows = words[2], words[1], words[0]
     shape, strides = shifted(words, 3 + 2 * k), shifted(words, 3 + 2 * k + ndim)
     inner, last = _others(words), ndim - 1
-    for s in range(words[0]):
-        base = _offset(words, values, s, status)
-        offset = seek(ndim, shape, strides, 0, index) + base
+    for s in range(rows):
+        row = rows - 1 - s if action >= TAKE else s
+        offset = seek(ndim, shape, strides, 0, index) + _offset(words, values, row, status)
         i = 0
         while i < inner:
             run = shape[last]
             for j in range(run):
-                if add:
-                    z[s * inner + i + j] += x[offset + j * strides[last]]
+                here, there = row * inner + i + j, offset + j * strides[last]
+                if action == READ:
+                    z[here] = x[there]
+                elif action == ADD:
+                    z[here] += x[there]
+                elif action == SPREAD:
+                    x[there] += z[here]
+                elif action == WRITE:
+                    x[there] = z[here]
+                elif action == TAKE:  # the last write first: one that was overwritten gets no adjoint
+                    z[here] += x[there]
+                    x[there] = 0
                 else:
-                    z[s * inner + i + j] = x[offset + j * strides[last]]
-            i += run
-            index[last] += run
-            offset = carry(ndim, shape, strides, index, offset + run * strides[last])
-
-
-@kernel
-def _spread(words, values, z, x, index, status):  # type: ignore[no-untyped-def]
-    """Add z's rows to the places of x that the index arrays name."""
-    ndim, k = words[2], words[1]
-    shape, strides = shifted(words, 3 + 2 * k), shifted(words, 3 + 2 * k + ndim)
-    inner, last = _others(words), ndim - 1
-    for s in range(words[0]):
-        base = _offset(words, values, s, status)
-        offset = seek(ndim, shape, strides, 0, index) + base
-        i = 0
-        while i < inner:
-            run = shape[last]
-            for j in range(run):
-                x[offset + j * strides[last]] += z[s * inner + i + j]
-            i += run
-            index[last] += run
-            offset = carry(ndim, shape, strides, index, offset + run * strides[last])
-
-
-@kernel
-def _write(words, values, z, x, index, status):  # type: ignore[no-untyped-def]
-    """Write z's rows to the places of x that the index arrays name, in order: the last one stays."""
-    ndim, k = words[2], words[1]
-    shape, strides = shifted(words, 3 + 2 * k), shifted(words, 3 + 2 * k + ndim)
-    inner, last = _others(words), ndim - 1
-    for s in range(words[0]):
-        base = _offset(words, values, s, status)
-        offset = seek(ndim, shape, strides, 0, index) + base
-        i = 0
-        while i < inner:
-            run = shape[last]
-            for j in range(run):
-                x[offset + j * strides[last]] = z[s * inner + i + j]
-            i += run
-            index[last] += run
-            offset = carry(ndim, shape, strides, index, offset + run * strides[last])
-
-
-@kernel
-def _take_back(words, values, wanted, dz, dx, index, status):  # type: ignore[no-untyped-def]
-    """Move adjoints from written places to what was written, last write first: an overwritten one gets none."""
-    ndim, k = words[2], words[1]
-    shape, strides = shifted(words, 3 + 2 * k), shifted(words, 3 + 2 * k + ndim)
-    inner, last = _others(words), ndim - 1
-    for s in range(words[0] - 1, -1, -1):
-        base = _offset(words, values, s, status)
-        offset = seek(ndim, shape, strides, 0, index) + base
-        i = 0
-        while i < inner:
-            run = shape[last]
-            for j in range(run):
-                if wanted:
-                    dz[s * inner + i + j] += dx[offset + j * strides[last]]
-                dx[offset + j * strides[last]] = 0
+                    x[there] = 0
             i += run
             index[last] += run
             offset = carry(ndim, shape, strides, index, offset + run * strides[last])
@@ -151,13 +106,13 @@ def gather_forward(p, values, adjoints, services):  # type: ignore[no-untyped-de
     if not _check(words, values, status):
         return BAD_INDEX
     if p[1] == F8:
-        _gather(words, values, as_f8(z), as_f8(x), index, status, False)
+        _walk(words, values, as_f8(z), as_f8(x), index, status, READ)
     elif p[1] == F4:
-        _gather(words, values, as_f4(z), as_f4(x), index, status, False)
+        _walk(words, values, as_f4(z), as_f4(x), index, status, READ)
     elif p[1] == I8:
-        _gather(words, values, as_i8(z), as_i8(x), index, status, False)
+        _walk(words, values, as_i8(z), as_i8(x), index, status, READ)
     else:
-        _gather(words, values, as_b1(z), as_b1(x), index, status, False)
+        _walk(words, values, as_b1(z), as_b1(x), index, status, READ)
     return 0
 
 
@@ -166,9 +121,9 @@ def gather_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-de
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     dx, dz, words = adjoints[p[2]], adjoints[p[3]], shifted(p, 4)
     if p[1] == F8:
-        _spread(words, values, as_f8(dz), as_f8(dx), index, status)
+        _walk(words, values, as_f8(dz), as_f8(dx), index, status, SPREAD)
     else:
-        _spread(words, values, as_f4(dz), as_f4(dx), index, status)
+        _walk(words, values, as_f4(dz), as_f4(dx), index, status, SPREAD)
     return 0
 
 
@@ -232,10 +187,10 @@ def spread_forward(p, values, adjoints, services):  # type: ignore[no-untyped-de
         return BAD_INDEX
     if p[1] == F8:
         _clear(as_f8(z), n)
-        _spread(words, values, as_f8(d), as_f8(z), index, status)
+        _walk(words, values, as_f8(d), as_f8(z), index, status, SPREAD)
     else:
         _clear(as_f4(z), n)
-        _spread(words, values, as_f4(d), as_f4(z), index, status)
+        _walk(words, values, as_f4(d), as_f4(z), index, status, SPREAD)
     return 0
 
 
@@ -244,9 +199,9 @@ def spread_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-de
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     dd, dz, words = adjoints[p[2]], adjoints[p[3]], shifted(p, 5)
     if p[1] == F8:
-        _gather(words, values, as_f8(dd), as_f8(dz), index, status, True)
+        _walk(words, values, as_f8(dd), as_f8(dz), index, status, ADD)
     else:
-        _gather(words, values, as_f4(dd), as_f4(dz), index, status, True)
+        _walk(words, values, as_f4(dd), as_f4(dz), index, status, ADD)
     return 0
 
 
@@ -307,17 +262,17 @@ def scatter_forward(p, values, adjoints, services):  # type: ignore[no-untyped-d
     if not _check(words, values, status):
         return BAD_INDEX
     if p[1] == F8:
-        _gather(words, values, as_f8(saved), as_f8(x), index, status, False)
-        _write(words, values, as_f8(e), as_f8(x), index, status)
+        _walk(words, values, as_f8(saved), as_f8(x), index, status, READ)
+        _walk(words, values, as_f8(e), as_f8(x), index, status, WRITE)
     elif p[1] == F4:
-        _gather(words, values, as_f4(saved), as_f4(x), index, status, False)
-        _write(words, values, as_f4(e), as_f4(x), index, status)
+        _walk(words, values, as_f4(saved), as_f4(x), index, status, READ)
+        _walk(words, values, as_f4(e), as_f4(x), index, status, WRITE)
     elif p[1] == I8:
-        _gather(words, values, as_i8(saved), as_i8(x), index, status, False)
-        _write(words, values, as_i8(e), as_i8(x), index, status)
+        _walk(words, values, as_i8(saved), as_i8(x), index, status, READ)
+        _walk(words, values, as_i8(e), as_i8(x), index, status, WRITE)
     else:
-        _gather(words, values, as_b1(saved), as_b1(x), index, status, False)
-        _write(words, values, as_b1(e), as_b1(x), index, status)
+        _walk(words, values, as_b1(saved), as_b1(x), index, status, READ)
+        _walk(words, values, as_b1(e), as_b1(x), index, status, WRITE)
     return 0
 
 
@@ -326,9 +281,9 @@ def scatter_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-d
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     de, dx, words = adjoints[p[2]], adjoints[p[3]], shifted(p, 5)
     if p[1] == F8:
-        _take_back(words, values, de != 0, as_f8(de), as_f8(dx), index, status)
+        _walk(words, values, as_f8(de), as_f8(dx), index, status, TAKE if de != 0 else CLEAR)
     else:
-        _take_back(words, values, de != 0, as_f4(de), as_f4(dx), index, status)
+        _walk(words, values, as_f4(de), as_f4(dx), index, status, TAKE if de != 0 else CLEAR)
     return 0
 
 
@@ -337,13 +292,13 @@ def scatter_restore(p, values, adjoints, services):  # type: ignore[no-untyped-d
     index, status = as_i8(services[INDEX]), as_i8(services[STATUS])
     x, saved, words = values[p[3]], values[p[4]], shifted(p, 5)
     if p[1] == F8:
-        _write(words, values, as_f8(saved), as_f8(x), index, status)
+        _walk(words, values, as_f8(saved), as_f8(x), index, status, WRITE)
     elif p[1] == F4:
-        _write(words, values, as_f4(saved), as_f4(x), index, status)
+        _walk(words, values, as_f4(saved), as_f4(x), index, status, WRITE)
     elif p[1] == I8:
-        _write(words, values, as_i8(saved), as_i8(x), index, status)
+        _walk(words, values, as_i8(saved), as_i8(x), index, status, WRITE)
     else:
-        _write(words, values, as_b1(saved), as_b1(x), index, status)
+        _walk(words, values, as_b1(saved), as_b1(x), index, status, WRITE)
     return 0
 
 

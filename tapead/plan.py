@@ -17,7 +17,6 @@ from .kernels.constants import (
     F4,
     F8,
     I8,
-    INTERNAL,
     PACK,
     READ,
     SCALAR_GUARD,
@@ -519,6 +518,3 @@ def _trimmed(layout: Layout, ndim: int) -> Layout:
     """Drop leading axes of one element, as an assignment may."""
     extra = max(len(layout.shape) - ndim, 0)
     return Layout(layout.buffer, layout.shape[extra:], layout.strides[extra:], layout.number)
-
-
-__all__ = ["INTERNAL", "Plan", "Planner", "carries"]

@@ -13,7 +13,6 @@ from .kernels import library
 from .kernels.constants import (
     ADJOINT,
     ADJOINTS,
-    ARGUMENTS,
     BAD_INDEX,
     FORWARD_COUNT,
     FORWARD_ROWS,
@@ -231,14 +230,14 @@ class Workspace:
         self.storage_bases = storage_bases
 
         self.status = np.zeros(8, np.int64)
-        self._small = np.zeros(64 + 64 + 256 + 32, np.int64)
+        self._small = np.zeros(64 + 64 + 256, np.int64)
         self._tiles = np.empty(2 * TILE_COUNT * TILE, np.float64)
         small = _address(self._small)
         self.services = np.zeros(16, np.int64)
         self.services[TILES] = _address(self._tiles)
         self.services[ADJOINT] = self.services[TILES] + TILE_COUNT * TILE * 8
         self.services[REGISTERS], self.services[GRADIENTS] = small, small + 8 * 64
-        self.services[INDEX], self.services[ARGUMENTS] = small + 8 * 128, small + 8 * 384
+        self.services[INDEX] = small + 8 * 128
         self.services[STATUS], self.services[SCRATCH] = _address(self.status), _address(self.scratch)
         self.services[FUNCTIONS] = _address(program.functions)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .kernels.constants import B1, F4, F8, I8
-from .kernels.table import BY_CODE, OPS, Elementwise, Layout, Op
+from .kernels.table import Layout, Op
 
 INPUT, VALUE, CONSTANT = "input", "value", "constant"
 
@@ -176,6 +176,7 @@ class Wengert:
         """List the tape: inputs and constants, then an instruction a line, `v3 = tanh v2`, with shapes and views."""
         lines = []
         defined: set[int] = set()
+        bases: dict[int, int] = {}  # storage -> the buffer that it is named after
 
         def name(buffer: int) -> str:
             b = self.buffers[buffer]
@@ -195,25 +196,24 @@ class Wengert:
             defined.add(buffer)
             b = self.buffers[buffer]
             storage = self.storages[b.storage]
-            base = self.bases.get(b.storage)
+            base = bases.get(b.storage)
             if base is None or base == buffer:
-                self.bases.setdefault(b.storage, buffer)
+                bases.setdefault(b.storage, buffer)
                 if storage.kind != VALUE:
                     lines.append(f"v{buffer} = {storage.kind}  {kind(buffer)}")
             else:
                 place = f"offset {b.offset}, strides ({', '.join(map(str, b.strides))})"
                 lines.append(f"v{buffer} = view of v{base}: {place}  {kind(buffer)}")
 
-        self.bases: dict[int, int] = {}
         for index, buffer in enumerate(self.buffers):
-            if self.storages[buffer.storage].kind == INPUT and buffer.storage not in self.bases:
+            if self.storages[buffer.storage].kind == INPUT and buffer.storage not in bases:
                 define(index)
         for k, op in enumerate(self.ops):
             operands = [name(b) for b in self.operand_buffers[k]]
             results = self.result_buffers[k]
             parameters = self.parameters[k]
             for b in results:
-                self.bases.setdefault(self.buffers[b].storage, b)
+                bases.setdefault(self.buffers[b].storage, b)
                 define(b)
             text = f"{', '.join(f'v{b}' for b in results)} = {op.name} {', '.join(operands)}"
             if parameters:
@@ -226,6 +226,3 @@ def _frozen(rows: list[Any]) -> npt.NDArray[np.int64]:
     array = np.array(rows, np.int64)
     array.flags.writeable = False
     return array
-
-
-__all__ = ["BY_CODE", "OPS", "Buffer", "Elementwise", "Storage", "Wengert"]

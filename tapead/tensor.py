@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .errors import EscapedError, TapeadTypeError
+from .errors import TapeadTypeError
 from .kernels.table import OPS, ROWS
 from .tape import Storage, describe, user_place
 
@@ -315,5 +315,3 @@ for _function in (
     *(np.cumsum, np.trace, np.take, np.clip, np.round, np.squeeze, np.swapaxes, np.diagonal, np.repeat, np.nonzero),
 ):
     setattr(Tensor, _function.__name__, _method(_function))
-
-__all__ = ["FUNCTIONS", "UFUNC_METHODS", "EscapedError", "Tensor", "describe", "user_place"]
