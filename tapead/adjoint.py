@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .errors import TapeadNotImplementedError, TapeadTypeError, TapeadValueError
+from .errors import TapeadNotImplementedError, TapeadTypeError
 from .kernels.elementwise import FUNCTIONS as EXPRESSION_FUNCTIONS
 from .kernels.table import OPS, Elementwise, Structural
 from .plan import carries, reads
 from .record import Recording, find_tensor, live_recordings
 from .tensor import Tensor
-from .trace import split
+from .trace import checked_output, split
 from .tree import flatten, is_traced, normal, unflatten
 
 #: ops that write into memory in place
@@ -55,17 +55,12 @@ def grad_on_tape(
         structures.append(structure)
         replaced[a] = unflatten(structure, fresh)
     start = len(recording)
-    value, aux = split(function(*replaced, **kwargs), has_aux)
-    if find_tensor(value) is None:
-        value = recording.tensor(np.asarray(value, float))
-    value = recording.lift(value)
-    if value.size != 1:
-        raise TapeadValueError(
-            f"the function must return one number, but returned an array of shape {value.shape}. Reduce it (np.sum)"
-        )
-    flat = [v for fresh in variables for v in fresh]
-    gradients = iter(reverse_on_tape(recording, start, value, flat))
-    recording.close_level(level)
+    try:
+        value, aux = split(function(*replaced, **kwargs), has_aux)
+        value = recording.tensor(checked_output(recording, value))
+        gradients = iter(reverse_on_tape(recording, start, value, [v for fresh in variables for v in fresh]))
+    finally:
+        recording.close_level(level)
     trees = [unflatten(s, [next(gradients) for _ in fresh]) for s, fresh in zip(structures, variables, strict=True)]
     return value, aux, trees
 

@@ -140,9 +140,7 @@ class Planner:
         while changed:
             before = len(leading)
             for k in reversed(self.needed):
-                if any(of[b] in leading and of[b] in reached for b in tape.result_buffers[k][:1]) or any(
-                    of[b] in leading and of[b] in reached for b in tape.result_buffers[k][1:]
-                ):
+                if any(of[b] in leading and of[b] in reached for b in tape.result_buffers[k]):
                     op, operands = tape.ops[k], tape.operand_buffers[k]
                     leading.update(of[b] for i, b in enumerate(operands) if carries(op, i))
             changed = len(leading) != before and any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)

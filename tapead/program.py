@@ -88,7 +88,6 @@ class Program:
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
         self.places: list[Place] = [tape.places[k] for k in self.plan.instructions]
         self.names = [tape.ops[k].name for k in self.plan.instructions]
-        library.load("sweeps")
         self.forward_rows = self._rows(self.plan.forward)
         self.reverse_rows = self._rows(self.plan.reverse)
         self.pool = np.array(self.plan.pool, np.int64)

@@ -235,3 +235,23 @@ def test_float32_stays_float32():
     hvp = grad(lambda x: np.sum(grad(rosenbrock)(x) * V.astype(np.float32)))(X.astype(np.float32))
     assert hvp.dtype == np.float32
     np.testing.assert_allclose(hvp, rosenbrock_hessian(X) @ V, rtol=1e-4)
+
+
+@pytest.mark.parametrize("output", [None, "text", [1.0, 2.0]], ids=str)
+def test_an_inner_function_that_gives_no_number_is_refused(output):
+    with pytest.raises(TypeError, match="returned"):
+        tapead.grad(lambda x: x * tapead.grad(lambda y: output)(x))(2.0)
+
+
+def test_an_inner_function_that_fails_leaves_the_outer_trace_usable():
+    def inner(y):
+        raise KeyError("inner")
+
+    def outer(x):
+        try:
+            tapead.grad(inner)(x)
+        except KeyError:
+            return x * float(tapead.stop_gradient(x))
+        raise AssertionError("the inner function's own error must come through")
+
+    assert tapead.grad(outer)(3.0) == 3.0
