@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .elementwise import ROWS
 from .library import structural_kernels
-from .op import Elementwise
+from .op import Elementwise, is_cheap, partial_code
 from .table import STRUCTURAL_GROUPS
 
 FOLDER = Path(__file__).parent
@@ -97,57 +97,34 @@ def _branches(number: str, body: list[tuple[int, str, list[str]]], indent: str) 
     return lines
 
 
-def tile_forward(number: str) -> list[str]:
-    """Write the loop over a block's code on one tile, forward."""
+def tile(number: str) -> list[str]:
+    """Write the loop over a block's code on one tile: values of ops, and what their operands' adjoints receive."""
     body = []
     for row in rows(number):
         text = _value(row, number)
         reads = [f"{name} = {name.upper()}[i]" for name in "xyw" if name in names(text)]
         body.append((row.code, row.name, ["for i in range(n):", *[f"    {r}" for r in reads], f"    Z[i] = {text}"]))
-    return [
-        "@kernel",
-        "def tile_forward(code, count, registers, n):",
-        "    for k in range(count):",
-        "        op = code[6 * k]",
-        "        Z = at(registers[code[6 * k + 1]])",
-        "        X = at(registers[code[6 * k + 2]])",
-        "        Y = at(registers[code[6 * k + 3]])",
-        "        W = at(registers[code[6 * k + 4]])",
-        *_branches(number, body, " " * 8),
-    ]
-
-
-def tile_reverse(number: str) -> list[str]:
-    """Write the loop over a block's code on one tile, backwards, accumulating adjoints."""
-    body = []
-    for row in rows(number):
-        statements = []
+    for row in rows(number) if number != "i8" else ():
         for bit, partial in enumerate(row.partials):
             if partial is None:
                 continue
-            used = names(partial)
-            reads = [f"{name} = {name.upper()}[i]" for name in "xywz" if name in used]
-            statements += [
-                f"if active & {1 << bit}:",
-                f"    G = at(gradients[code[6 * k + {2 + bit}]])",
-                "    for i in range(n):",
-                "        d = D[i]",
-                *[f"        {r}" for r in reads],
-                f"        G[i] += {_contribution(row, partial, number)}",
-            ]
-        if statements:
-            body.append((row.code, row.name, statements))
+            reads = [f"{name} = {name.upper()}[i]" for name in "xyw" if name in names(partial)]
+            reads += ["z = V[i]"] if "z" in names(partial) else []
+            text = _contribution(row, partial, number)
+            for add in (False, True) if is_cheap(row, bit) else (False,):
+                sign = "+=" if add else "="
+                statements = ["for i in range(n):", "    d = D[i]", *[f"    {r}" for r in reads], f"    Z[i] {sign} {text}"]
+                body.append((partial_code(row.code, bit, add), f"{row.name}, {'xyw'[bit]}", statements))
     return [
         "@kernel",
-        "def tile_reverse(code, count, registers, gradients, n):",
-        "    for k in range(count - 1, -1, -1):",
-        "        op = code[6 * k]",
-        "        active = code[6 * k + 5]",
-        "        D = at(gradients[code[6 * k + 1]])",
-        "        Z = at(registers[code[6 * k + 1]])",
-        "        X = at(registers[code[6 * k + 2]])",
-        "        Y = at(registers[code[6 * k + 3]])",
-        "        W = at(registers[code[6 * k + 4]])",
+        "def run_tile(code, count, registers, n):",
+        "    for k in range(count):",
+        "        op = code[7 * k]",
+        "        Z = at(registers[code[7 * k + 1]])",
+        "        X = at(registers[code[7 * k + 2]])",
+        "        Y = at(registers[code[7 * k + 3]])",
+        "        W = at(registers[code[7 * k + 4]])",
+        *(["        V = at(registers[code[7 * k + 5]])", "        D = at(registers[code[7 * k + 6]])"] if number != "i8" else []),
         *_branches(number, body, " " * 8),
     ]
 
@@ -190,13 +167,10 @@ def substitute(number: str, template: str) -> str:
     text = (FOLDER / template).read_text()
     text = text.replace("CLASS", number).replace("NUMBER", CLASSES[number]).replace("ITEM", str(ITEM[number]))
     parts = {
-        "#: tile_forward": lambda: tile_forward(number),
-        "#: tile_reverse": lambda: tile_reverse(number),
+        "#: run_tile": lambda: tile(number),
         "#: scalars_forward": lambda: scalars_forward(number),
         "#: scalars_reverse": lambda: scalars_reverse(number),
     }
-    if number == "i8":  # no derivative flows through integers
-        text = text.partition("#: reverse from here")[0].replace("#: tile_reverse", "")
     lines: list[str] = []
     for line in text.splitlines():
         lines += parts[line.strip()]() if line.strip() in parts else [line]
@@ -229,19 +203,28 @@ import numpy as np
 from numba import types
 
 from .constants import INPUT, OUTPUT, SIZE, SLOPES
-from .jit import callable_kernel
-from .pointers import as_f8, as_i8, data_address
+from .jit import callable_kernel, entry_point
+from .pointers import as_f8, as_i4, as_i8, data_address
 from .sweeps import sweep as sweeps
 
 
-@callable_kernel("int64(int64, int64)")
-def sweep(table, gradient):
-    return sweeps(table, gradient)
+@callable_kernel("int64(int64)")
+def sweep(table):
+    return sweeps(table)
 
 
-@callable_kernel("int64(int64, int64)", nogil=True)
-def sweep_released(table, gradient):
-    return sweeps(table, gradient)
+@callable_kernel("int64(int64)", nogil=True)
+def sweep_released(table):
+    return sweeps(table)
+
+
+@entry_point
+def clear(p, values, adjoints, services):
+    """Zero the adjoint of a buffer: parameters are the buffer and its size in int32."""
+    words = as_i4(as_i8(adjoints)[as_i8(p)[0]])
+    for i in range(as_i8(p)[1]):
+        words[i] = 0
+    return 0
 
 
 _ARRAYS = [types.Array(t, 1, "C", readonly=True) for t in (types.float64, types.float32, types.int64, types.boolean)]
@@ -266,7 +249,7 @@ def sweep_vector(table, x, gradient):
     source, target = as_f8(inside), as_f8(t[INPUT])
     for i in range(n):
         target[i] = source[i]
-    if sweeps(table, 1) != 0:
+    if sweeps(table) != 0:
         return np.nan
     source, target = as_f8(t[SLOPES]), as_f8(outside)
     for i in range(n):

@@ -4,24 +4,20 @@
 F8, F4, I8, B1 = range(4)
 #: how a block reaches a buffer: in place; one number for all elements; gathered tile by tile; added tile by tile
 DIRECT, SPLAT, PACK, ADD = range(4)
-#: what a block's reverse sweep does with an adjoint: reads it; (ADD:) adds to it; keeps it in the tile; reads, then zeroes
-READ, INTERNAL, TAKE = 0, 1, 2
+#: a block entry's mode: the buffer's adjoint (not its value); adjoint taken away once read; CLEAR * size: zeroed beforehand
+ADJOINT, TAKE, CLEAR = 1, 2, 4
 #: slots of the services table
-TILES, ADJOINT, REGISTERS, GRADIENTS, INDEX, STATUS, SCRATCH, FUNCTIONS = range(8)
+TILES, REGISTERS, INDEX, STATUS, SCRATCH, FUNCTIONS = range(6)
 #: what a kernel returns
 OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE = range(5)
-#: elements in a tile: a block's working set stays in the first-level cache
-TILE = 512
-#: registers of a block in all, and those among them that have a tile of scratch memory
-REGISTER_COUNT, TILE_COUNT = 64, 16
+#: elements in a tile at the most, and bytes that the tiles of a block should take: they stay in the first-level cache
+TILE, TILE_BYTES = 512, 1 << 14
 #: instructions of a scalar run that reach outside it
 SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = 1000, 1001, 1002, 1003
 #: slots of a workspace's table
 (
-    FORWARD_ROWS,
-    FORWARD_COUNT,
-    REVERSE_ROWS,
-    REVERSE_COUNT,
+    ROWS,
+    COUNT,
     PARAMETERS,
     VALUES,
     ADJOINTS,
@@ -34,4 +30,4 @@ SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = 1000, 1001, 1002, 1003
     SLOPES,
     OUTPUT,
     SIZE,
-) = range(16)
+) = range(14)

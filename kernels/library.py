@@ -105,10 +105,14 @@ def _load_elsewhere(name: str, error: Exception) -> ModuleType:
     return importlib.import_module(name)
 
 
-def block_kernels(number: str) -> tuple[int, int]:
-    """Give the addresses of the forward and the reverse kernel of blocks of a class."""
-    module = load(f"blocks_{number}")
-    return module.block_forward.address, module.block_reverse.address if number != "i8" else 0
+def block_kernel(number: str) -> int:
+    """Give the address of the kernel of blocks of a class."""
+    return int(load(f"blocks_{number}").block.address)
+
+
+def clear_kernel() -> int:
+    """Give the address of the kernel that zeroes an adjoint."""
+    return int(load("sweeps").clear.address)
 
 
 def scalar_kernels(number: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """The record of an op, and the registry that every op enters by being declared."""
 
+import ast
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ class Structural(Op):
     words: Callable[[Sequence[Layout], Sequence[Layout], dict[str, Any]], list[int]] = plain_words
     scratch: Callable[[Sequence[Layout], Sequence[Layout]], int] = no_scratch
     contiguous: bool = True
+    stores: bool = False
     checks: bool = False
     samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []
 
@@ -109,6 +111,22 @@ BY_CODE: list[Op] = []
 
 #: opcodes from here on are structural
 STRUCTURAL = 256
+
+#: opcodes of tiles from here on are partials: what an operand's adjoint receives
+PARTIALS = 256
+
+_CHEAP = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.Add, ast.Sub, ast.Mult, ast.USub, ast.Load, ast.Expression)
+
+
+def partial_code(code: int, operand: int, add: bool) -> int:
+    """Give the opcode that stores (or adds) adjoint times partial of an op's operand."""
+    return PARTIALS + (3 * code + operand) * 2 + add
+
+
+def is_cheap(op: Elementwise, operand: int) -> bool:
+    """Whether a partial is a few additions and products: only then is there an opcode that adds, too."""
+    partial = op.partials[operand]
+    return partial is not None and all(isinstance(node, _CHEAP) for node in ast.walk(ast.parse(partial, mode="eval")))
 
 
 def enter(op: Op) -> Op:

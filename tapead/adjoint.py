@@ -10,7 +10,7 @@ import numpy as np
 from .errors import TapeadNotImplementedError, TapeadTypeError
 from .kernels.elementwise import FUNCTIONS as EXPRESSION_FUNCTIONS
 from .kernels.table import OPS, Elementwise, Structural
-from .plan import carries, reads
+from .blocks import carries, reads
 from .record import Recording, find_tensor, live_recordings
 from .tensor import Tensor
 from .trace import checked_output, split
@@ -207,7 +207,7 @@ class _Sweep:
         recording = self.recording
         d = self._adjoint(result)
         names: dict[str, Any] = dict(_EXPRESSIONS)
-        needed = reads(op, sum(1 << i for i in active))
+        needed = set().union(*(reads(op, i) for i in active))
         for name, buffer in [*zip("xyw", operands, strict=False), ("z", result)]:
             if name in needed:
                 names[name] = self._value(buffer)

@@ -72,7 +72,7 @@ class Tape(Recording):
             program = Program(self, inputs, [], target, range(len(inputs)))
         workspace = program.take()
         bound = [program.bind(workspace, k, value) for k, value in enumerate(self._inside)]
-        program.run(workspace, True)
+        program.run(workspace)
         del bound
         for variable, gradient in zip(self.variables, workspace.gradients, strict=True):
             variable.grad = gradient.copy() if variable.ndim else gradient[()]

@@ -1,91 +1,70 @@
-"""Tape -> program: what is needed, where it lies, and the parameters of every kernel."""
+"""Tape -> program: what is needed, in which order it runs, where it lies, and the parameters of every kernel."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .fuse import Row, fuse
+from .blocks import COPY, Block, Code, carries, is_dear, reads
+from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
 from .kernels.constants import (
-    ADD,
-    B1,
+    ADJOINT,
     DIRECT,
     F4,
     F8,
     I8,
     PACK,
-    READ,
     SCALAR_GUARD,
     SCALAR_LOAD,
     SCALAR_OUT,
     SCALAR_STORE,
-    SPLAT,
     TAKE,
 )
 from .kernels.library import structural_kernels
-from .kernels.table import OPS, Elementwise, Layout, Structural
-from .shape import broadcast_strides, collapse
-from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert, row_major
+from .kernels.table import Elementwise, Structural
+from .memory import place
+from .order import FORWARD, REVERSE, TURN, Flow, schedule
+from .shape import broadcast_strides
+from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
 
-COPY = OPS["copy"].code
+Row = tuple[str, str, int]
+
 ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
-X, Y, W, Z = range(4)  # the registers of a block of one instruction
+#: what takes fewer bytes than this shares its memory with nothing
+SMALL = 1024
 
-#: the passes over a plan that can be switched off; results must not depend on them
-PASSES = frozenset({"fuse"})
+#: the passes of the planner that can be switched off; results must not depend on them
+PASSES = frozenset({"blocks", "turn", "keep", "first", "reuse"})
 
 
 @dataclass
 class Plan:
-    """A planned tape: rows, the parameter pool, and the place of every storage; what a program is made of."""
+    """A planned tape: rows, the parameter pool, and the place of every storage; what a program is made of.
 
-    forward: list[Row] = field(default_factory=list)
-    reverse: list[Row] = field(default_factory=list)
+    Values and adjoints lie in one arena. Zero to start with are its bytes from `zeros[0]` to `zeros[1]`.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
+    instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     pool: list[int] = field(default_factory=list)
-    instructions: list[int] = field(default_factory=list)  # the tape's instruction behind each forward row
-    value_places: dict[int, int] = field(default_factory=dict)  # storage -> byte in the arena of values
+    value_places: dict[int, int] = field(default_factory=dict)  # storage -> byte in the arena
     adjoint_places: dict[int, int] = field(default_factory=dict)
     presets: list[tuple[int, Any]] = field(default_factory=list)  # (byte, array) that never changes in the arena
-    value_bytes: int = 0
-    adjoint_bytes: int = 0
     slabs: dict[int, int] = field(default_factory=dict)  # number class -> buffer index of its slab
-    slab_bytes: dict[int, int] = field(default_factory=dict)
+    value_slabs: dict[int, int] = field(default_factory=dict)  # number class -> byte
+    adjoint_slabs: dict[int, int] = field(default_factory=dict)
+    zeros: tuple[int, int] = (0, 0)
+    arena_bytes: int = 0
+    tile_bytes: int = 0
+    register_count: int = 0
     scratch_bytes: int = 0
     needs_functions: bool = False
     work: int = 0  # elements touched in a forward sweep
-
-
-def _names(op: Elementwise, active: int) -> set[str]:
-    """Name what the partials of the active operands read."""
-    import ast
-
-    found: set[str] = set()
-    for bit, partial in enumerate(op.partials):
-        if partial is not None and active >> bit & 1:
-            found |= {node.id for node in ast.walk(ast.parse(partial)) if isinstance(node, ast.Name)}
-    return found & set("xywz")
-
-
-_READS: dict[tuple[int, int], set[str]] = {}
-
-
-def reads(op: Elementwise, active: int) -> set[str]:
-    key = (op.code, active)
-    if key not in _READS:
-        _READS[key] = _names(op, active)
-    return _READS[key]
-
-
-def carries(op: Any, k: int) -> bool:
-    """Whether a derivative flows through an op's k-th operand."""
-    if isinstance(op, Elementwise):
-        return op.partials[k] is not None
-    return isinstance(op, Structural) and k in op.active
 
 
 class Planner:
@@ -102,6 +81,7 @@ class Planner:
         self.passes = PASSES if passes is None else passes
         self.tape, self.plan = tape, Plan()
         self.storage_of = [b.storage for b in tape.buffers]
+        self.target, self.wrt = target, list(wrt)
         self.needed = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
         self.kept = {self.storage_of[b] for b in outputs} | ({self.storage_of[target]} if target is not None else set())
@@ -134,7 +114,7 @@ class Planner:
                 op, operands = tape.ops[k], tape.operand_buffers[k]
                 if any(carries(op, i) and of[b] in reached for i, b in enumerate(operands)):
                     reached.update(of[b] for b in tape.result_buffers[k] if tape.buffers[b].dtype.kind == "f")
-            changed = len(reached) != before and any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)
+            changed = len(reached) != before and any(tape.ops[k].name in WRITES for k in self.needed)
         leading = {of[target]}
         changed = True
         while changed:
@@ -143,22 +123,10 @@ class Planner:
                 if any(of[b] in leading and of[b] in reached for b in tape.result_buffers[k]):
                     op, operands = tape.ops[k], tape.operand_buffers[k]
                     leading.update(of[b] for i, b in enumerate(operands) if carries(op, i))
-            changed = len(leading) != before and any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)
+            changed = len(leading) != before and any(tape.ops[k].name in WRITES for k in self.needed)
         return (reached & leading) | set(wrt)
 
-    # ---- where things lie ----------------------------------------------------------------------------------------------
-
-    def _place_slabs(self, scalars: set[int]) -> None:
-        """Give every number that is computed by scalar runs its place in the slab of its class."""
-        self.slots: dict[tuple[int, int], int] = {}  # (storage, class) -> place in the class's slab
-        self.slab_size = {F8: 0, F4: 0}
-        for s in sorted(scalars):
-            number = self.tape.storages[s].number
-            self.slots[s, number] = self._slot(number)
-
-    def _slot(self, number: int) -> int:
-        self.slab_size[number] += 1
-        return self.slab_size[number] - 1
+    # ---- the plan ------------------------------------------------------------------------------------------------------
 
     def make(self) -> Plan:
         """Make the plan."""
@@ -176,105 +144,237 @@ class Planner:
         self.preset_slots: list[tuple[int, int, Any]] = []
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
-        self._last_use = self._last_uses()
-        k = 0
-        while k < len(self.needed):
-            run = self._run_length(k)
-            if run:
-                self._scalar_run(self.needed[k : k + run])
-                k += run
-            else:
-                self._instruction(self.needed[k])
-                k += 1
-        self._place_arenas(used)
-        if "fuse" in self.passes:
-            self._fuse()
+        self._spans: dict[tuple[int, bool], list[int]] = {}  # (storage, adjoint) -> first and last row
+        self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
+        self._touched: set[int] = set()
+        self._scalar_places: dict[int, tuple[int, bool]] = {}
+        self._dear: dict[int, set[int]] = {}
+        if self.target is not None:
+            self._clear(self.storage_of[self.target])
+        self._form_groups()
+        for what, g in schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten):
+            self._emit_group(what, g)
+        for s in self.wrt:
+            if s not in self._touched:
+                self._clear(s)
+        self._place_arena(used)
         return plan
 
-    def _fuse(self) -> None:
-        plan = self.plan
-        fused = fuse(plan.forward, plan.pool, self.storage_of, True)
-        plan.forward = [row for row, _ in fused]
-        plan.instructions = [plan.instructions[k] for _, k in fused]
-        plan.reverse = [row for row, _ in fuse(plan.reverse, plan.pool, self.storage_of, False)]
+    def _form_groups(self) -> None:
+        """Group the instructions; find what each group leaves in memory, and what its reverse sweep reads."""
+        tape, of = self.tape, self.storage_of
+        self.grouping = Grouping(tape, self.needed, "blocks" in self.passes)
+        self.groups = self.grouping.groups
+        readers: dict[int, set[int]] = {}
+        feeders: dict[int, set[int]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
+        writers: dict[int, set[int]] = {}
+        for g, group in enumerate(self.groups):
+            for k in group.instructions:
+                op, results = tape.ops[k], tape.result_buffers[k]
+                active = any(of[b] in self.adjoints for b in results[:1])
+                for i, b in enumerate(tape.operand_buffers[k]):
+                    readers.setdefault(of[b], set()).add(g)
+                    if active and of[b] in self.adjoints and carries(op, i):
+                        feeders.setdefault(of[b], set()).add(g)
+                for b in results:
+                    writers.setdefault(of[b], set()).add(g)
+        if self.target is not None:
+            feeders.setdefault(of[self.target], set()).add(len(self.groups))
+        self._readers = readers
+        self.stored: list[set[int]] = []
+        self.fed: list[set[int]] = []
+        self.flows = []
+        for g, group in enumerate(self.groups):
+            results = {of[b] for k in group.instructions for b in tape.result_buffers[k]}
+            self.stored.append({s for s in results if s in self.kept or self._elsewhere(s, g)})
+            self.fed.append({s for s in results if feeders.get(s, set()) - {g}})
+            reading = self._read_back(g, group)
+            self.flows.append(
+                Flow(
+                    after={w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())}
+                    - {g},
+                    reads={w for s in reading for w in writers.get(s, ())},
+                    feeds={f for s in results for f in feeders.get(s, ()) if f < len(self.groups)} - {g},
+                    reverse=self._has_reverse(group),
+                    block=group.kind == BLOCK,
+                )
+            )
 
-    def _place_arenas(self, used: set[int]) -> None:
-        tape, plan = self.tape, self.plan
-        start = {F8: 0, F4: 64 + 8 * self.slab_size[F8]}
-        start[F4] -= start[F4] % 64
-        end = start[F4] + 4 * self.slab_size[F4]
-        plan.slab_bytes = start
-        for (s, number), slot in self.slots.items():
-            if tape.storages[s].kind == VALUE and tape.storages[s].number == number:
-                plan.value_places[s] = plan.adjoint_places[s] = start[number] + ITEM[number] * slot
-        for number, slot, value in self.preset_slots:
-            plan.presets.append((start[number] + ITEM[number] * slot, np.asarray(value, STORED[number]).reshape(1)))
-        values = adjoints = end + 64
-        for s in sorted(used):
-            storage = tape.storages[s]
-            size = storage.size * ITEM[storage.number]
-            if s not in plan.value_places:
-                if storage.kind == CONSTANT and storage.size == 1:
-                    values += -values % 8
-                    plan.presets.append((values, storage.data.reshape(1)))
-                elif storage.kind == CONSTANT:
-                    continue
+    def _elsewhere(self, s: int, g: int) -> bool:
+        """Whether a storage that group g makes is read by other groups, too."""
+        return bool(self._readers.get(s, set()) - {g}) or s in self.grouping.overwritten
+
+    def _has_reverse(self, group: Group) -> bool:
+        tape = self.tape
+        for k in group.instructions:
+            op = tape.ops[k]
+            if isinstance(op, Structural) and op.restore is not None or op.name == "assign":
+                return True
+            if any(self.storage_of[b] in self.adjoints for b in tape.result_buffers[k][:1]) and any(
+                carries(op, i) and self.storage_of[b] in self.adjoints for i, b in enumerate(tape.operand_buffers[k])
+            ):
+                return True
+        return False
+
+    def _read_back(self, g: int, group: Group) -> set[int]:
+        """Give the storages whose values a group's reverse sweep reads; keep in memory what is dear to compute again."""
+        tape, of = self.tape, self.storage_of
+        if not self._has_reverse(group):
+            return set()
+        if group.kind == BLOCK:
+            found = self._block(g).needs()
+            made = {of[tape.result_buffers[k][0]]: k for k in group.instructions}
+            inside = found & made.keys()
+            self._dear[g] = {s for s in inside - self.stored[g] if is_dear_instruction(tape.ops[made[s]])}
+            return {s for s in found if s not in made or s in self.stored[g] or s in self._dear[g]}
+        found = set()
+        for k in group.instructions:
+            op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
+            if group.kind != SCALARS or not isinstance(op, Elementwise):
+                found.update(of[b] for b in (*operands, *results))
+                continue
+            names = dict(zip("xyw", operands, strict=False)) | {"z": results[0]}
+            for i, b in enumerate(operands):
+                if carries(op, i) and of[b] in self.adjoints and of[results[0]] in self.adjoints:
+                    found.update(of[names[name]] for name in reads(op, i))
+        return found
+
+    def _block(self, g: int) -> Block:
+        group = self.groups[g]
+        return Block(
+            self.tape, group.instructions, group.space, group.number, self.stored[g], self.adjoints, self.fed[g]
+        )
+
+    # ---- rows ----------------------------------------------------------------------------------------------------------
+
+    def _emit_group(self, what: str, g: int) -> None:
+        group = self.groups[g]
+        if group.kind == BLOCK:
+            self._emit_block(what, g)
+        elif group.kind == SCALARS and any(self.tape.ops[k].name != "guard" for k in group.instructions):
+            self._emit_scalars(what, g)
+        else:
+            for k in group.instructions if what == FORWARD else reversed(group.instructions):
+                if self.tape.ops[k].name == "assign":
+                    self._assign(what, k)
                 else:
-                    values += -values % 64
-                plan.value_places[s] = values
-                values += size
-            if s in self.adjoints and s not in plan.adjoint_places:
-                adjoints += -adjoints % 64
-                plan.adjoint_places[s] = adjoints
-                adjoints += size
-        plan.value_bytes, plan.adjoint_bytes = values + 64, adjoints + -adjoints % 8
-        plan.adjoint_places = {s: place for s, place in plan.adjoint_places.items() if s in self.adjoints}
+                    self._structural(what, k)
+
+    def _row(self, group: str, direction: str, place: int, kind: str, instructions: Sequence[int]) -> None:
+        plan = self.plan
+        plan.rows.append((group, direction, place))
+        plan.kinds.append(kind)
+        plan.instructions.append(tuple(instructions))
+
+    def _words(self, words: list[int]) -> int:
+        place = len(self.plan.pool)
+        self.plan.pool.extend(words)
+        return place
+
+    def _use(self, s: int, adjoint: bool) -> None:
+        """Note that the row that comes next touches a storage's value, or its adjoint."""
+        row = len(self.plan.rows)
+        self._spans.setdefault((s, adjoint), [row, row])[1] = row
+
+    def _clear(self, s: int) -> None:
+        """See to it that an adjoint that nothing has touched is zero: before all rows if it is small, else now."""
+        if s in self._touched or s not in self.adjoints:
+            return
+        self._touched.add(s)
+        storage = self.tape.storages[s]
+        size = storage.size * ITEM[storage.number]
+        if s in self._slab_storages or size <= SMALL:
+            self._zeros.add(s)
+            return
+        self._use(s, True)
+        buffer = self._whole(s)
+        self._row("sweeps", "clear", self._words([buffer, size // 4]), REVERSE, ())
+
+    def _whole(self, s: int) -> int:
+        """Give a buffer that begins where its storage does."""
+        if not hasattr(self, "_beginnings"):
+            self._beginnings = {b.storage: i for i, b in enumerate(self.tape.buffers) if b.offset == 0}
+        if s not in self._beginnings:
+            size, dtype = self.tape.storages[s].size, STORED[self.tape.storages[s].number]
+            self._beginnings[s] = self.tape.new_buffer(s, dtype, (size,))
+        return self._beginnings[s]
+
+    def _emit_block(self, what: str, g: int) -> None:
+        group, tape = self.groups[g], self.tape
+        if what != TURN and "keep" in self.passes:
+            self.stored[g] |= self._dear.get(g, set())
+        block = self._block(g)
+        if what != REVERSE:
+            block.forward()
+            self.plan.work += len(group.instructions) * block.code.size
+        if what != FORWARD:
+            counts: dict[int, int] = {}
+            for x in block.targets():
+                counts[x[0]] = counts.get(x[0], 0) + 1
+            block.reverse(lambda x: self._is_first(x, counts, block.code))
+        code = block.code
+        words = code.words()
+        for entry in code.entries:
+            self._use(entry.key[0], bool(entry.mode & ADJOINT))
+        if not code.entries:
+            return
+        plan = self.plan
+        plan.tile_bytes = max(plan.tile_bytes, code.tile_bytes)
+        plan.register_count = max(plan.register_count, code.register_count)
+        self._row(f"blocks_{NAMES[group.number]}", "block", self._words(words), what, group.instructions)
+
+    def _is_first(self, x: Key, counts: dict[int, int], code: Code) -> bool:
+        """Whether a block is the first to touch an operand's adjoint, and can store all of it; else see that it is zero."""
+        s = x[0]
+        if s in self._touched:
+            return False
+        size = self.tape.storages[s].size
+        if "first" in self.passes and counts[s] == 1 and code.is_direct(x) and x[1] == 0 and code.size == size:
+            self._touched.add(s)
+            return True
+        self._clear(s)
+        return False
+
+    def _emit_scalars(self, what: str, g: int) -> None:
+        group, tape, of = self.groups[g], self.tape, self.storage_of
+        if g not in self._scalar_places:
+            self._scalar_places[g] = self._scalar_run(group.instructions, g)
+        place, active = self._scalar_places[g]
+        outside = {
+            of[b]
+            for k in group.instructions
+            for b in (*tape.operand_buffers[k], *tape.result_buffers[k])
+            if of[b] not in self._slab_storages
+        }
+        if what == REVERSE:
+            if not active:
+                return
+            for s in outside:
+                self._clear(s)
+            for s in outside & self.adjoints:
+                self._use(s, True)
+        for s in outside:
+            self._use(s, False)
+        self._row(f"scalars_{NAMES[group.number]}", what, place, what, group.instructions)
 
     # ---- scalar runs ---------------------------------------------------------------------------------------------------
 
-    def _class(self, k: int) -> int:
-        parameters = self.tape.parameters[k]
-        if parameters and "computed" in parameters:
-            return int(parameters["computed"])
-        number = self.tape.storages[self.storage_of[self.tape.result_buffers[k][0]]].number
-        return I8 if number == B1 else number  # truth values are computed as integers
+    def _place_slabs(self, scalars: set[int]) -> None:
+        """Give every number that is computed by scalar runs its place in the slab of its class."""
+        self._slab_storages = scalars
+        self.slots: dict[tuple[int, int], int] = {}  # (storage, class) -> place in the class's slab
+        self.slab_size = {F8: 0, F4: 0}
+        for s in sorted(scalars):
+            number = self.tape.storages[s].number
+            self.slots[s, number] = self._slot(number)
 
-    def _single(self, buffer: int) -> bool:
-        return math.prod(self.tape.buffers[buffer].shape) == 1
+    def _slot(self, number: int) -> int:
+        self.slab_size[number] += 1
+        return self.slab_size[number] - 1
 
-    def _scalar(self, k: int) -> bool:
-        """Whether an instruction is about single numbers only."""
-        tape, op = self.tape, self.tape.ops[k]
-        if op.name == "guard":
-            buffer = tape.operand_buffers[k][0]
-            return tape.buffers[buffer].dtype == bool
-        if not isinstance(op, Elementwise) and op.name != "assign":
-            return False
-        if not all(self._single(b) for b in (*tape.operand_buffers[k], *tape.result_buffers[k])):
-            return False
-        return self._class(k) in (F8, F4)
-
-    def _run_length(self, start: int) -> int:
-        """Count the instructions from `start` on that make one scalar run."""
-        end, number = start, None
-        while end < len(self.needed) and self._scalar(self.needed[end]):
-            k = self.needed[end]
-            if self.tape.ops[k].name != "guard":
-                if number is None:
-                    number = self._class(k)
-                elif number != self._class(k):
-                    break
-            end += 1
-        return end - start if number is not None else 0
-
-    def _last_uses(self) -> dict[int, int]:
-        """Give the last instruction that reads each storage; past the end for what is read after a sweep."""
-        last = {self.storage_of[b]: k for k in self.needed for b in self.tape.operand_buffers[k]}
-        return last | dict.fromkeys(self.kept, len(self.tape))
-
-    def _scalar_run(self, run: list[int]) -> None:
+    def _scalar_run(self, run: list[int], g: int) -> tuple[int, bool]:
         tape, of = self.tape, self.storage_of
-        number = next(self._class(k) for k in run if tape.ops[k].name != "guard")
+        number = self.groups[g].number
         code: list[int] = []
         loaded: dict[int, int] = {}  # buffer -> slot
         local: dict[int, int] = {}  # storage of a truth value -> slot
@@ -338,181 +438,168 @@ class Planner:
             code += [op.code, slot, *slots, active]
             if tape.storages[z].size == 1 and not has_adjoint:
                 local[z] = slot
-                if self._last_use.get(z, -1) <= run[-1]:
+                if z not in self.stored[g]:
                     continue
             code += [SCALAR_OUT, slot, slot, results[0], tape.storages[z].number, int(has_adjoint)]
             forget(z)
         place = self._words([self.plan.slabs[number], len(code) // 6, *code])
-        self._emit(f"scalars_{NAMES[number]}", "forward", place, run[0])
         self.plan.work += len(run)
-        if active_run:
-            self.plan.reverse.append((f"scalars_{NAMES[number]}", "reverse", place))
+        return place, active_run
 
-    # ---- rows ----------------------------------------------------------------------------------------------------------
+    # ---- single instructions -------------------------------------------------------------------------------------------
 
-    def _words(self, words: list[int]) -> int:
-        place = len(self.plan.pool)
-        self.plan.pool.extend(words)
-        return place
-
-    def _emit(self, group: str, direction: str, place: int, k: int) -> None:
-        self.plan.forward.append((group, direction, place))
-        self.plan.instructions.append(k)
-
-    def _instruction(self, k: int) -> None:
-        op = self.tape.ops[k]
-        if isinstance(op, Elementwise):
-            self._elementwise(k, op)
-        elif op.name == "sum":
-            self._sum(k)
-        elif op.name == "assign":
-            self._assign(k)
-        elif isinstance(op, Structural):
-            self._structural(k, op)
-
-    def _entries(self, shape: Sequence[int], layouts: Sequence[Layout]) -> tuple[list[int], list[list[int]]]:
-        strides = [broadcast_strides(layout.shape, layout.strides, shape) for layout in layouts]
-        return collapse(shape, strides)
-
-    def _entry(
-        self, register: int, layout: Layout, dims: list[int], strides: list[int], computed: int, extra: int, load: bool
-    ) -> list[int]:
-        """Write how a block reaches a buffer."""
-        if load and not any(strides):
-            kind = SPLAT
-        elif layout.number == computed and tuple(strides) == row_major(tuple(dims)):
-            kind = DIRECT
+    def _copy(self, source: int, target: int, kind: str, k: int) -> None:
+        """Write a row that copies a buffer to another; broadcast as an assignment does."""
+        tape, shape = self.tape, self.tape.buffers[target].shape
+        x, z = reach(tape, source, shape), reach(tape, target, shape)
+        numbers = (x[3], z[3])
+        if all(n not in (F8, F4) for n in numbers):
+            computed = I8
         else:
-            kind = PACK
-        if dims == [1] and layout.number == computed and not load:
-            kind = DIRECT
-        return [register, layout.buffer, kind, layout.number, extra, *strides]
+            computed = F8 if F8 in numbers or numbers == (I8, F4) else F4
+        code = Code(tuple(dim for dim in shape if dim != 1), computed)
+        code.store(code.run(COPY, code.load(source, x)), target, z, 0, False)
+        self._finish(code, computed, kind, k)
 
-    def _block(self, dims: list[int], counts: Sequence[int], entries: list[list[int]], code: list[list[int]]) -> int:
-        words = [math.prod(dims), len(dims), *counts, *[0] * (4 - len(counts)), *dims]
-        for entry in (*entries, *code):
-            words += entry
-        return self._words(words)
-
-    def _elementwise(self, k: int, op: Elementwise) -> None:
-        tape = self.tape
-        operands = [tape.layout(b) for b in tape.operand_buffers[k]]
-        z = tape.layout(tape.result_buffers[k][0])
-        computed = self._class(k)
-        if z.size == 0:
+    def _finish(self, code: Code, number: int, kind: str, k: int) -> None:
+        if not code.size:
             return
-        dims, strides = self._entries(z.shape, [*operands, z])
-        loads = [self._entry(r, o, dims, strides[r], computed, 0, True) for r, o in enumerate(operands)]
-        store = self._entry(Z, z, dims, strides[-1], computed, 0, False)
-        place = self._block(dims, [len(loads), 1, 1], [*loads, store], [[op.code, Z, X, Y, W, 0]])
-        group = f"blocks_{NAMES[I8 if computed == B1 else computed]}"
-        self._emit(group, "forward", place, k)
-        self.plan.work += z.size
-        if self.storage_of[z.buffer] not in self.adjoints:
-            return
-        active = sum(
-            1 << i for i, o in enumerate(operands) if carries(op, i) and self.storage_of[o.buffer] in self.adjoints
-        )
-        if not active:
-            return
-        needed = reads(op, active)
-        values = [
-            self._entry(r, o, dims, strides[r], computed, 0, True) for r, o in enumerate(operands) if "xyw"[r] in needed
-        ]
-        if "z" in needed:
-            values.append(self._entry(Z, z, dims, strides[-1], computed, 0, True))
-        targets = [self._entry(Z, z, dims, strides[-1], computed, READ, True)]
-        targets += [
-            self._entry(r, o, dims, strides[r], computed, ADD, True) for r, o in enumerate(operands) if active >> r & 1
-        ]
-        code = [[op.code, Z, X, Y, W, active]]
-        place = self._block(dims, [len(values), 0, len(targets), 1], [*values, *targets], code)
-        self.plan.reverse.append((group, "reverse", place))
-
-    def _sum(self, k: int) -> None:
-        tape = self.tape
-        x, z = tape.layout(tape.operand_buffers[k][0]), tape.layout(tape.result_buffers[k][0])
-        computed = z.number
-        dims, strides = self._entries(x.shape, [x, z])
-        kind = SPLAT if not any(strides[1]) else ADD
-        store = [Z, z.buffer, kind, z.number, max(z.size, 0), *strides[1]]
-        load = self._entry(X, x, dims, strides[0], computed, 0, True)
-        place = self._block(dims, [1, 1, 1], [load, store], [[COPY, Z, X, X, X, 0]])
-        group = f"blocks_{NAMES[computed]}"
-        self._emit(group, "forward", place, k)
-        self.plan.work += x.size
-        if self.storage_of[z.buffer] in self.adjoints and self.storage_of[x.buffer] in self.adjoints and x.size:
-            targets = [
-                self._entry(Z, z, dims, strides[1], computed, READ, True),
-                self._entry(X, x, dims, strides[0], computed, ADD, True),
-            ]
-            place = self._block(dims, [0, 0, 2, 1], targets, [[COPY, Z, X, X, X, 1]])
-            self.plan.reverse.append((group, "reverse", place))
-
-    def _copy(self, source: Layout, target: Layout) -> tuple[str, int] | None:
-        """Write a block that copies; broadcast as an assignment does."""
-        if target.size == 0:
-            return None
-        computed = (
-            I8
-            if target.number in (I8, B1) and source.number in (I8, B1)
-            else F8
-            if F8 in (source.number, target.number)
-            else F4
-        )
-        if source.number == I8 and target.number == F4:
-            computed = F8
-        dims, strides = self._entries(target.shape, [source, target])
-        load = self._entry(X, source, dims, strides[0], computed, 0, True)
-        store = self._entry(Z, target, dims, strides[1], computed, 0, False)
-        return f"blocks_{NAMES[computed]}", self._block(dims, [1, 1, 1], [load, store], [[COPY, Z, X, X, X, 0]])
-
-    def _assign(self, k: int) -> None:
-        """Save what is overwritten, write; on the way back take the adjoint away, and put the saved values back."""
-        tape = self.tape
-        e = tape.layout(tape.operand_buffers[k][0])
-        y, saved = (tape.layout(b) for b in tape.result_buffers[k])
-        e = _trimmed(e, len(y.shape))
-        forward = [self._copy(y, saved), self._copy(e, y)]
-        if forward[0] is None:
-            return
-        for made in forward:
-            if made is not None:
-                self._emit(made[0], "forward", made[1], k)
-        self.plan.work += 2 * y.size
-        restore = self._copy(saved, y)
-        if restore is not None:
-            self.plan.reverse.append((restore[0], "forward", restore[1]))
-        if self.storage_of[y.buffer] not in self.adjoints:
-            return
-        dims, strides = self._entries(y.shape, [e, y])
-        targets = [self._entry(Z, y, dims, strides[1], y.number, TAKE, True)]
-        active = self.storage_of[e.buffer] in self.adjoints
-        if active:
-            targets.append(self._entry(X, e, dims, strides[0], y.number, ADD, True))
-        place = self._block(dims, [0, 0, len(targets), int(active)], targets, [[COPY, Z, X, X, X, 1]] if active else [])
-        self.plan.reverse.append((f"blocks_{NAMES[y.number]}", "reverse", place))
-
-    def _structural(self, k: int, op: Structural) -> None:
-        tape = self.tape
-        operands = [tape.layout(b) for b in tape.operand_buffers[k]]
-        results = [tape.layout(b) for b in tape.result_buffers[k]]
-        kernels = structural_kernels(op.group)
-        words = [operands[0].number, *op.words(operands, results, tape.parameters[k] or {})]
+        words = code.words()
+        for entry in code.entries:
+            self._use(entry.key[0], bool(entry.mode & ADJOINT))
         plan = self.plan
-        plan.scratch_bytes = max(plan.scratch_bytes, op.scratch(operands, results))
-        plan.needs_functions = plan.needs_functions or op.group in ("products", "linalg")
-        plan.work += sum(o.size for o in operands)
-        self._emit(op.group, "kernel", self._words([kernels.index(op.forward), *words]), k)
+        plan.tile_bytes = max(plan.tile_bytes, code.tile_bytes)
+        plan.register_count = max(plan.register_count, code.register_count)
+        plan.work += code.size
+        self._row(f"blocks_{NAMES[number]}", "block", self._words(words), kind, (k,))
+
+    def _assign(self, what: str, k: int) -> None:
+        """Save what is overwritten, write; on the way back take the adjoint away, and put the saved values back."""
+        tape, of = self.tape, self.storage_of
+        (e,), (y, saved) = tape.operand_buffers[k], tape.result_buffers[k]
+        if what == FORWARD:
+            self._copy(y, saved, what, k)
+            self._copy(e, y, what, k)
+            return
+        if of[y] in self.adjoints:
+            shape, number = tape.buffers[y].shape, tape.storages[of[y]].number
+            self._clear(of[y])
+            code = Code(tuple(dim for dim in shape if dim != 1), number)
+            taken = code.load(y, reach(tape, y, shape), ADJOINT | TAKE)
+            if of[e] in self.adjoints:
+                self._clear(of[e])
+                code.store(taken, e, reach(tape, e, shape), ADJOINT, True)
+            self._finish(code, number, what, k)
+        self._copy(saved, y, what, k)
+
+    def _structural(self, what: str, k: int) -> None:
+        tape, of, plan = self.tape, self.storage_of, self.plan
+        op = tape.ops[k]
+        if not isinstance(op, Structural):
+            raise TypeError(f"{op.name} is no structural op")
+        operand_buffers, result_buffers = tape.operand_buffers[k], tape.result_buffers[k]
+        operands = [tape.layout(b) for b in operand_buffers]
+        results = [tape.layout(b) for b in result_buffers]
+        kernels = structural_kernels(op.group)
+        parameters = tape.parameters[k] or {}
+        values = [of[b] for b in (*operand_buffers, *result_buffers)]
+
+        def row(kernel: Any, words: list[int]) -> None:
+            for s in values:
+                self._use(s, False)
+            place = self._words([kernels.index(kernel), operands[0].number, *words])
+            self._row(op.group, "kernel", place, what, (k,))
+
+        if what == FORWARD:
+            plan.scratch_bytes = max(plan.scratch_bytes, op.scratch(operands, results))
+            plan.needs_functions = plan.needs_functions or op.group in ("products", "linalg")
+            plan.work += sum(o.size for o in operands)
+            row(op.forward, op.words(operands, results, parameters))
+            return
+        active = [of[operand_buffers[i]] for i in op.active if of[operand_buffers[i]] in self.adjoints]
+        flows = any(of[b] in self.adjoints for b in result_buffers[:1])
+        if op.reverse is not None and flows and (op.restore is not None or active):
+            first = 0
+            for i in op.active:
+                s = of[operand_buffers[i]]
+                if s not in self.adjoints:
+                    continue
+                if op.stores and "first" in self.passes and s not in self._touched and tape.is_whole(operand_buffers[i]):
+                    first |= 1 << i
+                    self._touched.add(s)
+                else:
+                    self._clear(s)
+            for b in result_buffers[:1]:
+                self._clear(of[b])
+            for s in (*active, *(of[b] for b in result_buffers[:1])):
+                self._use(s, True)
+            row(op.reverse, op.words(operands, results, {**parameters, "first": first} if first else parameters))
         if op.restore is not None:
-            plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.restore), *words])))
-        flows = any(self.storage_of[r.buffer] in self.adjoints for r in results[:1])
-        wanted = op.restore is not None or any(self.storage_of[operands[i].buffer] in self.adjoints for i in op.active)
-        if op.reverse is not None and flows and wanted:
-            plan.reverse.append((op.group, "kernel", self._words([kernels.index(op.reverse), *words])))
+            row(op.restore, op.words(operands, results, parameters))
+
+    # ---- where things lie ----------------------------------------------------------------------------------------------
+
+    def _place_arena(self, used: set[int]) -> None:
+        """Lay the arena out: numbers, small things, adjoints to zero, and what shares memory from row to row."""
+        tape, plan = self.tape, self.plan
+        end = 0
+
+        def take(size: int, align: int) -> int:
+            nonlocal end
+            start = end + -end % align
+            end = start + size
+            return start
+
+        def bytes_of(s: int) -> int:
+            return tape.storages[s].size * ITEM[tape.storages[s].number]
+
+        for number in (F8, F4):
+            plan.value_slabs[number] = take(ITEM[number] * self.slab_size[number], 64)
+        for (s, number), slot in self.slots.items():
+            if s in self._slab_storages:
+                plan.value_places[s] = plan.value_slabs[number] + ITEM[number] * slot
+        for number, slot, value in self.preset_slots:
+            at = plan.value_slabs[number] + ITEM[number] * slot
+            plan.presets.append((at, np.asarray(value, STORED[number]).reshape(1)))
+        last = len(plan.rows)
+        spans: dict[int, tuple[int, int]] = {}
+        sizes: dict[int, int] = {}
+        for s in sorted(used):
+            storage = tape.storages[s]
+            if s in plan.value_places:
+                continue
+            if storage.kind == CONSTANT:
+                if storage.size == 1:
+                    plan.value_places[s] = take(ITEM[storage.number], 8)
+                    plan.presets.append((plan.value_places[s], storage.data.reshape(1)))
+            elif storage.kind == INPUT or bytes_of(s) <= SMALL:
+                if storage.kind == INPUT or (s, False) in self._spans:
+                    plan.value_places[s] = take(bytes_of(s), 64 if storage.size > 8 else 8)
+            elif (s, False) in self._spans:
+                first, final = self._spans[s, False]
+                spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), bytes_of(s)
+        for s in sorted(self.adjoints):
+            if s in self._slab_storages or s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
+                continue
+            if bytes_of(s) <= SMALL:
+                plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
+            else:
+                first, final = self._spans[s, True]
+                spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), bytes_of(s)
+        start = take(0, 64)
+        for number in (F8, F4):
+            plan.adjoint_slabs[number] = take(ITEM[number] * self.slab_size[number], 64)
+        for s in sorted(self._slab_storages & self.adjoints):
+            number = tape.storages[s].number
+            plan.adjoint_places[s] = plan.adjoint_slabs[number] + ITEM[number] * self.slots[s, number]
+        for s in sorted(self._zeros - self._slab_storages):
+            plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
+        plan.zeros = (start, take(0, 8))
+        places, plan.arena_bytes = place(sizes, spans, take(0, 64), "reuse" in self.passes)
+        for thing, at in places.items():
+            (plan.adjoint_places if thing & 1 else plan.value_places)[thing >> 1] = at
 
 
-def _trimmed(layout: Layout, ndim: int) -> Layout:
-    """Drop leading axes of one element, as an assignment may."""
-    extra = max(len(layout.shape) - ndim, 0)
-    return Layout(layout.buffer, layout.shape[extra:], layout.strides[extra:], layout.number)
+def is_dear_instruction(op: Any) -> bool:
+    """Whether an instruction's value is worth keeping for the reverse sweep."""
+    return isinstance(op, Elementwise) and is_dear(op)

@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 
 from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError
-from .fuse import Row
 from .kernels import library
 from .kernels.constants import (
-    ADJOINT,
     ADJOINTS,
     BAD_INDEX,
-    FORWARD_COUNT,
-    FORWARD_ROWS,
+    COUNT,
     FUNCTIONS,
-    GRADIENTS,
     GUARD,
     INDEX,
     INPUT,
@@ -25,8 +21,7 @@ from .kernels.constants import (
     OUTPUT,
     PARAMETERS,
     REGISTERS,
-    REVERSE_COUNT,
-    REVERSE_ROWS,
+    ROWS,
     SCRATCH,
     SEED,
     SEED_NUMBER,
@@ -35,14 +30,12 @@ from .kernels.constants import (
     SIZE,
     SLOPES,
     STATUS,
-    TILE,
-    TILE_COUNT,
     TILES,
     VALUES,
     ZERO_COUNT,
     ZERO_FROM,
 )
-from .plan import ITEM, Plan, Planner
+from .plan import ITEM, Plan, Planner, Row
 from .tape import CONSTANT, STORED, Place, Wengert, describe
 
 #: an input larger than this (bytes) is read in place, not copied in
@@ -67,8 +60,12 @@ def _kernel(row: Row) -> int:
     group, direction, _ = row
     if direction == "kernel":
         return int(library.group_kernel(group))
-    kind, _, number = group.partition("_")
-    forward, reverse = library.block_kernels(number) if kind == "blocks" else library.scalar_kernels(number)
+    if direction == "clear":
+        return library.clear_kernel()
+    number = group.partition("_")[2]
+    if direction == "block":
+        return library.block_kernel(number)
+    forward, reverse = library.scalar_kernels(number)
     return int(forward if direction == "forward" else reverse)
 
 
@@ -86,10 +83,10 @@ class Program:
         self.plan: Plan = Planner(tape, outputs, target, [inputs[i] for i in wrt]).make()
         self.instructions = len(tape)
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
-        self.places: list[Place] = [tape.places[k] for k in self.plan.instructions]
-        self.names = [tape.ops[k].name for k in self.plan.instructions]
-        self.forward_rows = self._rows(self.plan.forward)
-        self.reverse_rows = self._rows(self.plan.reverse)
+        firsts = [row[0] if row else None for row in self.plan.instructions]
+        self.places: list[Place | None] = [None if k is None else tape.places[k] for k in firsts]
+        self.names = ["clear" if k is None else tape.ops[k].name for k in firsts]
+        self.rows = self._rows(self.plan.rows)
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
         count = len(self.buffers)
@@ -131,9 +128,9 @@ class Program:
         slot[...] = value
         return slot
 
-    def run(self, workspace: Workspace, gradient: bool) -> None:
-        """Sweep forward and, if asked, back; raise what a kernel reports."""
-        status = self.sweep(workspace.handle, gradient)
+    def run(self, workspace: Workspace) -> None:
+        """Sweep forward and back; raise what a kernel reports."""
+        status = self.sweep(workspace.handle)
         if status:
             self._raise(workspace, status)
 
@@ -141,7 +138,7 @@ class Program:
         seen, place, third, row = (int(v) for v in workspace.status[:4])
         if status == GUARD:
             raise GuardFailed(place, seen)
-        where = describe(self.places[row])
+        where = describe(self.places[row])  # type: ignore[arg-type]
         if status == BAD_INDEX:
             raise TapeadIndexError(f"index {seen} is out of bounds for axis {place} with size {third}, at {where}")
         if status == SINGULAR:
@@ -178,8 +175,8 @@ class Program:
 
     @property
     def arena_bytes(self) -> int:
-        """The bytes of the arenas of one workspace."""
-        return self.plan.value_bytes + self.plan.adjoint_bytes
+        """The bytes of the arena of one workspace."""
+        return self.plan.arena_bytes
 
 
 def _functions() -> Any:
@@ -195,21 +192,23 @@ _TABLE: Any = None
 
 
 class Workspace:
-    """The memory of one run of a program: arenas of values and adjoints, tables of addresses, scratch."""
+    """The memory of one run of a program: the arena of values and adjoints, tables of addresses, tiles, scratch."""
 
     def __init__(self, program: Program) -> None:
         plan = program.plan
         try:
-            self.values = np.zeros(-(-plan.value_bytes // 8), np.int64)
-            self.adjoints = np.zeros(-(-plan.adjoint_bytes // 8), np.int64)
+            self.arena = np.zeros(plan.arena_bytes // 8 + 9, np.int64)
             self.scratch = np.empty(-(-plan.scratch_bytes // 8) + 1, np.int64)
+            self._tiles = np.empty(plan.tile_bytes // 8 + 9, np.float64)
         except MemoryError as error:
-            total = plan.value_bytes + plan.adjoint_bytes + plan.scratch_bytes
+            total = plan.arena_bytes + plan.scratch_bytes
             raise TapeadMemoryError(
                 f"no memory for the arena of {len(program.names)} rows: {total:,} bytes asked for"
             ) from error
-        base, adjoint_base = _address(self.values), _address(self.adjoints)
-        raw = self.values.view(np.uint8)
+        base = _address(self.arena)
+        base += -base % 64
+        skipped = base - _address(self.arena)
+        raw = self.arena.view(np.uint8)[skipped:]
         for place, value in plan.presets:
             raw[place : place + value.nbytes] = value.view(np.uint8)
         storage_bases = np.zeros(len(program.storages), np.int64)
@@ -217,39 +216,37 @@ class Workspace:
         for s, place in plan.value_places.items():
             storage_bases[s] = base + place
         for s, place in plan.adjoint_places.items():
-            adjoint_bases[s] = adjoint_base + place
+            adjoint_bases[s] = base + place
         for s, storage in enumerate(program.storages):
             if storage.kind == CONSTANT and storage.size != 1 and s not in plan.value_places:
                 storage_bases[s] = _address(storage.data)
-        slabs = [plan.slab_bytes[number] for number in plan.slabs]
-        self.value_table = np.append(storage_bases[program.storage_of] + program.offsets, [base + s for s in slabs])
+        slabs = plan.slabs
+        values = storage_bases[program.storage_of] + program.offsets
+        self.value_table = np.append(values, [base + plan.value_slabs[number] for number in slabs])
         has = adjoint_bases[program.storage_of] != 0
         table = np.where(has, adjoint_bases[program.storage_of] + program.offsets, 0)
-        self.adjoint_table = np.append(table, [adjoint_base + s for s in slabs])
+        self.adjoint_table = np.append(table, [base + plan.adjoint_slabs[number] for number in slabs])
         self.storage_bases = storage_bases
 
         self.status = np.zeros(8, np.int64)
-        self._small = np.zeros(64 + 64 + 256, np.int64)
-        self._tiles = np.empty(2 * TILE_COUNT * TILE, np.float64)
-        small = _address(self._small)
+        self._small = np.zeros(256 + plan.register_count, np.int64)
         self.services = np.zeros(16, np.int64)
-        self.services[TILES] = _address(self._tiles)
-        self.services[ADJOINT] = self.services[TILES] + TILE_COUNT * TILE * 8
-        self.services[REGISTERS], self.services[GRADIENTS] = small, small + 8 * 64
-        self.services[INDEX] = small + 8 * 128
+        tiles = _address(self._tiles)
+        self.services[TILES] = tiles + -tiles % 64
+        self.services[INDEX] = _address(self._small)
+        self.services[REGISTERS] = _address(self._small) + 8 * 256
         self.services[STATUS], self.services[SCRATCH] = _address(self.status), _address(self.scratch)
         self.services[FUNCTIONS] = _address(program.functions)
 
         t = self.table = np.zeros(24, np.int64)
-        t[FORWARD_ROWS], t[FORWARD_COUNT] = _address(program.forward_rows), len(program.forward_rows) // 2
-        t[REVERSE_ROWS], t[REVERSE_COUNT] = _address(program.reverse_rows), len(program.reverse_rows) // 2
+        t[ROWS], t[COUNT] = _address(program.rows), len(program.rows) // 2
         t[PARAMETERS], t[VALUES], t[ADJOINTS] = (
             _address(program.pool),
             _address(self.value_table),
             _address(self.adjoint_table),
         )
         t[SERVICES] = _address(self.services)
-        t[ZERO_FROM], t[ZERO_COUNT] = adjoint_base, plan.adjoint_bytes // 8
+        t[ZERO_FROM], t[ZERO_COUNT] = base + plan.zeros[0], (plan.zeros[1] - plan.zeros[0]) // 8
         if program.target is not None:
             t[SEED] = self.adjoint_table[program.target]
             t[SEED_NUMBER] = program.storages[program.buffers[program.target].storage].number
@@ -259,9 +256,8 @@ class Workspace:
             _stretch(program, plan.value_places, s, raw).reshape(shape)
             for s, shape in zip(program.inputs, shapes, strict=True)
         ]
-        adjoints = self.adjoints.view(np.uint8)
         self.gradients = [
-            _stretch(program, plan.adjoint_places, program.inputs[i], adjoints).reshape(shapes[i]) for i in program.wrt
+            _stretch(program, plan.adjoint_places, program.inputs[i], raw).reshape(shapes[i]) for i in program.wrt
         ]
         self.results = [_result(program, b, raw) for b in program.outputs]
 

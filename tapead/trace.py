@@ -77,7 +77,7 @@ class Trace:
         workspace = program.take()
         try:
             bound = [program.bind(workspace, k, leaves[i]) for k, i in enumerate(self.traced)]
-            program.run(workspace, True)
+            program.run(workspace)
             outputs = [program.result(workspace, k, bound) for k in range(len(program.outputs))]
             gradients: Sequence[Any]
             if targets is None:

@@ -37,7 +37,8 @@ record
 indexing protocols
 program
 plan
-fuse
+memory order blocks
+grouping
 shape
 tensor
 tape

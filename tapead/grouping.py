@@ -1,0 +1,167 @@
+"""Grouping: which instructions of a tape run together as one row, and in which order the groups can run.
+
+A block is a group of elementwise instructions (and sums) over one index space, computed in one number class; a scalar
+run is one of instructions on single numbers; anything else is a group of its own. An instruction joins a group made
+earlier wherever what it reads is there by then, so groups need not be neighbours on the tape.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .kernels.constants import B1, F4, F8, I8
+from .kernels.table import Elementwise
+from .shape import broadcast_strides
+from .tape import Wengert
+
+BLOCK, SCALARS, SINGLE = "block", "scalars", "single"
+
+#: instructions in a block at the most
+LONGEST = 256
+#: ops that write into memory which holds something already
+WRITES = ("assign", "scatter")
+
+Key = tuple[int, int, tuple[int, ...], int]
+
+
+@dataclass
+class Group:
+    """Instructions that run together: their kind, index space (axes of one element left out), number class."""
+
+    kind: str
+    space: tuple[int, ...] = ()
+    number: int = F8
+    instructions: list[int] = field(default_factory=list)
+
+
+def number_of(tape: Wengert, k: int) -> int:
+    """Give the class in which an instruction is computed: truth values count as integers."""
+    parameters = tape.parameters[k]
+    if parameters and "computed" in parameters:
+        return int(parameters["computed"])
+    number = tape.storages[tape.buffers[tape.result_buffers[k][0]].storage].number
+    return I8 if number == B1 else number
+
+
+def index_space(tape: Wengert, k: int) -> tuple[int, ...]:
+    """Give the shape that an elementwise instruction or a sum runs over."""
+    buffer = tape.operand_buffers[k][0] if tape.ops[k].name == "sum" else tape.result_buffers[k][0]
+    return tape.buffers[buffer].shape
+
+
+def reach(tape: Wengert, buffer: int, shape: Sequence[int]) -> Key:
+    """Say which elements a buffer gives over an index space: storage, offset, strides, class."""
+    b = tape.buffers[buffer]
+    own, strides = b.shape, b.strides
+    if len(own) > len(shape):  # an assignment may drop leading axes of one element
+        own, strides = own[len(own) - len(shape) :], strides[len(own) - len(shape) :]
+    steps = broadcast_strides(own, strides, shape)
+    kept = tuple(step for step, dim in zip(steps, shape, strict=True) if dim != 1)
+    return b.storage, b.offset, kept, tape.storages[b.storage].number
+
+
+class Grouping:
+    """Sorts the needed instructions of a tape into groups; without `join`, each block has one instruction."""
+
+    def __init__(self, tape: Wengert, needed: Sequence[int], join: bool) -> None:
+        self.tape, self.join = tape, join
+        self.groups: list[Group] = []
+        self.of: dict[int, int] = {}  # instruction -> its group
+        self.writer: dict[int, int] = {}  # storage -> the last group that writes to it
+        self.overwritten = {
+            tape.buffers[tape.result_buffers[k][0]].storage for k in needed if tape.ops[k].name in WRITES
+        }
+        self._reader: dict[int, int] = {}  # storage -> the last group that reads it
+        self._made: dict[int, Key | None] = {}  # storage -> how a block's instruction writes it, if that can be read on
+        self._same: dict[Any, list[int]] = {}  # (kind, space, class) -> groups
+        self._guarded = 0
+        for k in needed:
+            self._place(k)
+
+    def _kind(self, k: int) -> tuple[str, tuple[int, ...], int]:
+        tape, op = self.tape, self.tape.ops[k]
+        if op.name == "guard":
+            truth = tape.buffers[tape.operand_buffers[k][0]].dtype == bool
+            return (SCALARS, (), F8) if truth else (SINGLE, (), F8)
+        if op.name == "sum" or isinstance(op, Elementwise):
+            shape, number = index_space(tape, k), number_of(tape, k)
+            space = tuple(dim for dim in shape if dim != 1)
+            single = not space and op.name != "sum" and number in (F8, F4)
+            return (SCALARS if single and self._numbers(k) else BLOCK), space, number
+        if op.name == "assign" and self._numbers(k) and number_of(tape, k) in (F8, F4):
+            return SCALARS, (), number_of(tape, k)
+        return SINGLE, (), F8
+
+    def _numbers(self, k: int) -> bool:
+        """Whether an instruction is about single numbers only."""
+        tape = self.tape
+        return all(math.prod(tape.buffers[b].shape) == 1 for b in (*tape.operand_buffers[k], *tape.result_buffers[k]))
+
+    def _place(self, k: int) -> None:
+        tape = self.tape
+        kind, space, number = self._kind(k)
+        op, storage_of = tape.ops[k], tape.buffers
+        same = self._same.setdefault((kind, space, number), [])
+        earliest = 0
+        shape = index_space(tape, k) if kind == BLOCK else ()
+        for b in tape.operand_buffers[k]:
+            s = storage_of[b].storage
+            g = self.writer.get(s)
+            if g is not None:
+                inside = self._is(g, kind, space, number) and (
+                    kind == SCALARS or (kind == BLOCK and self._made.get(s) == reach(tape, b, shape))
+                )
+                earliest = max(earliest, g + (not inside))
+        written = [storage_of[b].storage for b in tape.result_buffers[k]]
+        for s in written:
+            for g in (self.writer.get(s), self._reader.get(s)):
+                if g is not None:
+                    over = op.name in WRITES or s in self.overwritten
+                    free = not over or (kind == SCALARS and self._is(g, kind, space, number))
+                    earliest = max(earliest, g + (not free))
+        stops = op.name == "guard" or (tape.parameters[k] or {}).get("place") is not None
+        if stops:
+            earliest = max(earliest, self._guarded)
+        g = self._choose(same, earliest, kind)
+        if g is None:
+            g = len(self.groups)
+            self.groups.append(Group(kind, space, number))
+            same.append(g)
+        self.groups[g].instructions.append(k)
+        self.of[k] = g
+        if stops:
+            self._guarded = g
+        for b in tape.operand_buffers[k]:
+            s = storage_of[b].storage
+            self._reader[s] = max(self._reader.get(s, 0), g)
+        for s in written:
+            self.writer[s] = max(self.writer.get(s, 0), g)
+        if kind == BLOCK and isinstance(op, Elementwise):
+            self._note(k, op, number, shape)
+
+    def _is(self, g: int, kind: str, space: tuple[int, ...], number: int) -> bool:
+        group = self.groups[g]
+        return group.kind == kind and group.space == space and (group.number == number)
+
+    def _choose(self, same: list[int], earliest: int, kind: str) -> int | None:
+        """Choose a group to join: for numbers the first that will do (what blocks need is ready), else the last."""
+        if kind == SINGLE or not (self.join or kind == SCALARS):
+            return None
+        if kind == SCALARS:
+            place = bisect_left(same, earliest)
+            return same[place] if place < len(same) else None
+        if same and same[-1] >= earliest and len(self.groups[same[-1]].instructions) < LONGEST:
+            return same[-1]
+        return None
+
+    def _note(self, k: int, op: Elementwise, number: int, shape: tuple[int, ...]) -> None:
+        """Note how a result can be read on within its block: the same elements, and not rounded by being stored."""
+        buffer = self.tape.result_buffers[k][0]
+        key = reach(self.tape, buffer, shape)
+        exact = key[3] == number or (key[3] == B1 and op.boolean)
+        whole = self.tape.is_whole(buffer) and key[0] not in self.overwritten
+        self._made[key[0]] = key if exact and whole else None
