@@ -63,17 +63,6 @@ _call13, _call11, _call5, _call6 = (_call_with(n) for n in (13, 11, 5, 6))
 
 
 @intrinsic
-def address_of(typing_context: Any, pointer: Any) -> Any:
-    """Give the address that a pointer holds."""
-    signature = types.int64(pointer)
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ptrtoint(arguments[0], ir.IntType(64))
-
-    return signature, codegen
-
-
-@intrinsic
 def boxed(typing_context: Any, value: Any) -> Any:
     """Put a number on the stack; give its address, which is good until the calling function returns."""
     plain = types.unliteral(value)

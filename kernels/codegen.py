@@ -97,7 +97,34 @@ def _branches(number: str, body: list[tuple[int, str, list[str]]], indent: str) 
     return lines
 
 
-def tile(number: str) -> list[str]:
+TILES = '''"""The code of CLASS tiles: a loop over vector instructions, each a loop over the tile.
+
+An instruction is 7 words (op, z, x, y, w, v, d), its operands registers: z = op(x, y, w), or, for a partial, what an
+operand's adjoint receives from the adjoint d (v is the op's result), stored or added.
+"""
+
+import numpy as np
+from .jit import entry_point, kernel
+
+from .numeric import *
+from .pointers import as_i8
+from .pointers import as_CLASS as at
+
+C = np.NUMBER
+
+
+@kernel
+def keep(d, partial):
+    return d * partial if (d != 0.0) & (partial != 0.0) else C(0.0)
+
+
+@entry_point
+def tile(code, count, registers, n):
+    code, registers = as_i8(code), as_i8(registers)
+'''
+
+
+def tile(number: str) -> str:
     """Write the loop over a block's code on one tile: values of ops, and what their operands' adjoints receive."""
     body = []
     for row in rows(number):
@@ -115,18 +142,11 @@ def tile(number: str) -> list[str]:
                 sign = "+=" if add else "="
                 statements = ["for i in range(n):", "    d = D[i]", *[f"    {r}" for r in reads], f"    Z[i] {sign} {text}"]
                 body.append((partial_code(row.code, bit, add), f"{row.name}, {'xyw'[bit]}", statements))
-    return [
-        "@kernel",
-        "def run_tile(code, count, registers, n):",
-        "    for k in range(count):",
-        "        op = code[7 * k]",
-        "        Z = at(registers[code[7 * k + 1]])",
-        "        X = at(registers[code[7 * k + 2]])",
-        "        Y = at(registers[code[7 * k + 3]])",
-        "        W = at(registers[code[7 * k + 4]])",
-        *(["        V = at(registers[code[7 * k + 5]])", "        D = at(registers[code[7 * k + 6]])"] if number != "i8" else []),
-        *_branches(number, body, " " * 8),
-    ]
+    names_of = ["Z", "X", "Y", "W", *(["V", "D"] if number != "i8" else [])]
+    lines = ["    for k in range(count):", "        op = code[7 * k]"]
+    lines += [f"        {name} = at(registers[code[7 * k + {i + 1}]])" for i, name in enumerate(names_of)]
+    lines += [*_branches(number, body, " " * 8), "    return 0", ""]
+    return in_class(TILES, number) + "\n".join(lines)
 
 
 def scalars_forward(number: str) -> list[str]:
@@ -162,12 +182,16 @@ def scalars_reverse(number: str) -> list[str]:
     return ["        " + line for line in _branches(number, body, "")]
 
 
+def in_class(text: str, number: str) -> str:
+    """Fill the names of a class in."""
+    text = text.replace("CODE_OF_CLASS", number.upper())
+    return text.replace("CLASS", number).replace("NUMBER", CLASSES[number]).replace("ITEM", str(ITEM[number]))
+
+
 def substitute(number: str, template: str) -> str:
     """Fill a template (a kernel source with marks) for one class."""
-    text = (FOLDER / template).read_text()
-    text = text.replace("CLASS", number).replace("NUMBER", CLASSES[number]).replace("ITEM", str(ITEM[number]))
+    text = in_class((FOLDER / template).read_text(), number)
     parts = {
-        "#: run_tile": lambda: tile(number),
         "#: scalars_forward": lambda: scalars_forward(number),
         "#: scalars_reverse": lambda: scalars_reverse(number),
     }
@@ -262,6 +286,7 @@ def files() -> dict[str, str]:
     """Give every generated file's name and text."""
     made = {"generated_sweeps.py": stamped(SWEEPS)}
     for number in CLASSES:
+        made[f"generated_tiles_{number}.py"] = stamped(tile(number))
         made[f"generated_blocks_{number}.py"] = stamped(substitute(number, "blocks.template"))
         if number != "i8":
             made[f"generated_scalars_{number}.py"] = stamped(substitute(number, "scalars.template"))

@@ -6,8 +6,8 @@ F8, F4, I8, B1 = range(4)
 DIRECT, SPLAT, PACK, ADD = range(4)
 #: a block entry's mode: the buffer's adjoint (not its value); adjoint taken away once read; CLEAR * size: zeroed beforehand
 ADJOINT, TAKE, CLEAR = 1, 2, 4
-#: slots of the services table
-TILES, REGISTERS, INDEX, STATUS, SCRATCH, FUNCTIONS = range(6)
+#: slots of the services table; TILE_CODE + class is the kernel that runs the code of tiles
+TILES, REGISTERS, INDEX, STATUS, SCRATCH, FUNCTIONS, TILE_CODE = range(7)
 #: what a kernel returns
 OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE = range(5)
 #: elements in a tile at the most, and bytes that the tiles of a block should take: they stay in the first-level cache

@@ -14,7 +14,12 @@ from .op import Structural
 from .table import OPS, STRUCTURAL_GROUPS
 
 #: every group of kernels that is compiled as one: the sweeps, blocks and scalar runs by number class, structural ops
-GROUPS = ("sweeps", "blocks_f8", "scalars_f8", *STRUCTURAL_GROUPS, "blocks_i8", "blocks_f4", "scalars_f4")
+GROUPS = (
+    "sweeps",
+    *("tiles_f8", "blocks_f8", "scalars_f8"),
+    *STRUCTURAL_GROUPS,
+    *("tiles_i8", "blocks_i8", "tiles_f4", "blocks_f4", "scalars_f4"),
+)
 
 #: seconds spent on each group so far in this process
 seconds: dict[str, float] = {}
@@ -108,6 +113,11 @@ def _load_elsewhere(name: str, error: Exception) -> ModuleType:
 def block_kernel(number: str) -> int:
     """Give the address of the kernel of blocks of a class."""
     return int(load(f"blocks_{number}").block.address)
+
+
+def tile_kernel(number: str) -> int:
+    """Give the address of the kernel that runs the code of a class's tiles."""
+    return int(load(f"tiles_{number}").tile.address)
 
 
 def clear_kernel() -> int:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .blas import address_of, gemm, getrf, potrf, trmm, trsm
+from .blas import gemm, getrf, potrf, trmm, trsm
 from .constants import F8, NOT_POSITIVE, SCRATCH, SINGULAR, STATUS
 from .jit import kernel
 from .op import Layout, Sample, structural
-from .pointers import as_f4, as_f8, as_i8, shifted
+from .pointers import address_of, as_f4, as_f8, as_i8, shifted
 
 GROUP = "linalg"
 

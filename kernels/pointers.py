@@ -66,3 +66,14 @@ def data_address(typing_context: Any, array: Any) -> Any:
         return builder.ptrtoint(data, ir.IntType(64))
 
     return signature, codegen
+
+
+@intrinsic
+def address_of(typing_context: Any, pointer: Any) -> Any:
+    """Give the address that a pointer holds."""
+    signature = types.int64(pointer)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ptrtoint(arguments[0], ir.IntType(64))
+
+    return signature, codegen

@@ -60,6 +60,7 @@ class Plan:
     adjoint_slabs: dict[int, int] = field(default_factory=dict)
     zeros: tuple[int, int] = (0, 0)
     arena_bytes: int = 0
+    block_classes: set[int] = field(default_factory=set)  # the number classes that blocks are computed in
     tile_bytes: int = 0
     register_count: int = 0
     scratch_bytes: int = 0
@@ -312,16 +313,20 @@ class Planner:
             for x in block.targets():
                 counts[x[0]] = counts.get(x[0], 0) + 1
             block.reverse(lambda x: self._is_first(x, counts, block.code))
-        code = block.code
+        self._finish(block.code, what, group.instructions)
+
+    def _finish(self, code: Code, kind: str, instructions: Sequence[int]) -> None:
+        """Append the row of a block's code, unless there is nothing to do."""
         words = code.words()
-        for entry in code.entries:
-            self._use(entry.key[0], bool(entry.mode & ADJOINT))
         if not code.entries:
             return
+        for entry in code.entries:
+            self._use(entry.key[0], bool(entry.mode & ADJOINT))
         plan = self.plan
         plan.tile_bytes = max(plan.tile_bytes, code.tile_bytes)
         plan.register_count = max(plan.register_count, code.register_count)
-        self._row(f"blocks_{NAMES[group.number]}", "block", self._words(words), what, group.instructions)
+        plan.block_classes.add(code.number)
+        self._row(f"blocks_{NAMES[code.number]}", "block", self._words(words), kind, instructions)
 
     def _is_first(self, x: Key, counts: dict[int, int], code: Code) -> bool:
         """Whether a block is the first to touch an operand's adjoint, and can store all of it; else see that it is zero."""
@@ -459,19 +464,8 @@ class Planner:
             computed = F8 if F8 in numbers or numbers == (I8, F4) else F4
         code = Code(tuple(dim for dim in shape if dim != 1), computed)
         code.store(code.run(COPY, code.load(source, x)), target, z, 0, False)
-        self._finish(code, computed, kind, k)
-
-    def _finish(self, code: Code, number: int, kind: str, k: int) -> None:
-        if not code.size:
-            return
-        words = code.words()
-        for entry in code.entries:
-            self._use(entry.key[0], bool(entry.mode & ADJOINT))
-        plan = self.plan
-        plan.tile_bytes = max(plan.tile_bytes, code.tile_bytes)
-        plan.register_count = max(plan.register_count, code.register_count)
-        plan.work += code.size
-        self._row(f"blocks_{NAMES[number]}", "block", self._words(words), kind, (k,))
+        self.plan.work += code.size
+        self._finish(code, kind, (k,))
 
     def _assign(self, what: str, k: int) -> None:
         """Save what is overwritten, write; on the way back take the adjoint away, and put the saved values back."""
@@ -489,7 +483,7 @@ class Planner:
             if of[e] in self.adjoints:
                 self._clear(of[e])
                 code.store(taken, e, reach(tape, e, shape), ADJOINT, True)
-            self._finish(code, number, what, k)
+            self._finish(code, what, (k,))
         self._copy(saved, y, what, k)
 
     def _structural(self, what: str, k: int) -> None:

@@ -30,12 +30,13 @@ from .kernels.constants import (
     SIZE,
     SLOPES,
     STATUS,
+    TILE_CODE,
     TILES,
     VALUES,
     ZERO_COUNT,
     ZERO_FROM,
 )
-from .plan import ITEM, Plan, Planner, Row
+from .plan import ITEM, NAMES, Plan, Planner, Row
 from .tape import CONSTANT, STORED, Place, Wengert, describe
 
 #: an input larger than this (bytes) is read in place, not copied in
@@ -237,6 +238,8 @@ class Workspace:
         self.services[REGISTERS] = _address(self._small) + 8 * 256
         self.services[STATUS], self.services[SCRATCH] = _address(self.status), _address(self.scratch)
         self.services[FUNCTIONS] = _address(program.functions)
+        for number in program.plan.block_classes:
+            self.services[TILE_CODE + number] = library.tile_kernel(NAMES[number])
 
         t = self.table = np.zeros(24, np.int64)
         t[ROWS], t[COUNT] = _address(program.rows), len(program.rows) // 2
