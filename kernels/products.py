@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from .blas import gemm
 from .constants import F8, INDEX, SCRATCH
@@ -20,6 +21,9 @@ from .op import Layout, Sample, structural
 from .pointers import as_f4, as_f8, as_i8, shifted
 
 GROUP = "products"
+
+#: a part of a kernel, written out where it is called: several compile faster as one function
+part: Any = njit(error_model="numpy", inline="always")
 
 #: the ways to do a step
 CLEAR, BLAS, TILES, DOTS, ROWS = range(5)
@@ -34,8 +38,8 @@ def strips_of(width: int) -> Any:
     """Make the kernel that computes four rows of c, so many columns at a time; n is no less."""
     load, none = lanes_at(width), no_lanes_at(width)
 
-    @kernel
-    def strip(a, a_row, a_column, b, b_row, c, c_row, rows, n, k, adds):  # type: ignore[no-untyped-def]
+    @part
+    def strip(a, a_row, a_column, b, b_row, c, c_row, rows, n, k, adds, zeros):  # type: ignore[no-untyped-def]
         second, third, fourth = min(1, rows - 1), min(2, rows - 1), min(3, rows - 1)  # too few: the last one again
         a1, a2, a3 = shifted(a, second * a_row), shifted(a, third * a_row), shifted(a, fourth * a_row)
         for start in range(0, n, width):
@@ -48,9 +52,11 @@ def strips_of(width: int) -> Any:
                 s0, s1 = add_multiple(s0, a[i], line), add_multiple(s1, a1[i], line)
                 s2, s3 = add_multiple(s2, a2[i], line), add_multiple(s3, a3[i], line)
             c1, c2, c3 = shifted(c0, second * c_row), shifted(c0, third * c_row), shifted(c0, fourth * c_row)
-            if adds:
-                s0, s1 = add(load(c0), without(s0, skip)), add(load(c1), without(s1, skip))
-                s2, s3 = add(load(c2), without(s2, skip)), add(load(c3), without(s3, skip))
+            done = skip if adds else 0
+            s0 = add(load(c0 if adds else zeros), without(s0, done))
+            s1 = add(load(c1 if adds else zeros), without(s1, done))
+            s2 = add(load(c2 if adds else zeros), without(s2, done))
+            s3 = add(load(c3 if adds else zeros), without(s3, done))
             store(c0, s0)
             store(c1, s1)
             store(c2, s2)
@@ -63,17 +69,8 @@ _strip8, _strip4, _strip1 = strips_of(8), strips_of(4), strips_of(1)
 
 
 @kernel
-def _strip(a, a_row, a_column, b, b_row, c, c_row, rows, n, k, adds):  # type: ignore[no-untyped-def]
-    if n >= 8:
-        _strip8(a, a_row, a_column, b, b_row, c, c_row, rows, n, k, adds)
-    elif n >= 4:
-        _strip4(a, a_row, a_column, b, b_row, c, c_row, rows, n, k, adds)
-    else:
-        _strip1(a, a_row, a_column, b, b_row, c, c_row, rows, n, k, adds)
-
-
-@kernel
-def _tiles(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, adds, packed):  # type: ignore[no-untyped-def]
+def _tiles(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, adds, zeros):  # type: ignore[no-untyped-def]
+    packed = shifted(zeros, 8)
     for start in range(0, k, DEPTH):
         depth = min(DEPTH, k - start)
         left, right, row = shifted(a, start * a_column), shifted(b, start * b_row), b_row
@@ -83,8 +80,13 @@ def _tiles(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, adds, pack
                     packed[p * n + j] = right[p * b_row + j * b_column]
             right, row = packed, n
         for i in range(0, m, 4):
-            here, there = shifted(left, i * a_row), shifted(c, i * c_row)
-            _strip(here, a_row, a_column, right, row, there, c_row, min(4, m - i), n, depth, adds)
+            here, there, rows = shifted(left, i * a_row), shifted(c, i * c_row), min(4, m - i)
+            if n >= 8:
+                _strip8(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
+            elif n >= 4:
+                _strip4(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
+            else:
+                _strip1(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
         adds = True
 
 
@@ -92,12 +94,14 @@ _load8, _none8 = lanes_at(8), no_lanes_at(8)
 
 
 @kernel
-def _dots(a, a_column, b, b_column, c, c_column, n, k, adds, packed):  # type: ignore[no-untyped-def]
+def _dots(a, a_column, b, b_column, c, c_column, n, k, adds, zeros):  # type: ignore[no-untyped-def]
     """One row of c, for columns of b without gaps: four of them at a time, the last ones again where they are fewer."""
     if a_column != 1:
+        packed = shifted(zeros, 8)
         for p in range(k):
             packed[p] = a[p * a_column]
         a = packed
+    base, base_column = c if adds else zeros, c_column if adds else 0
     whole = k - k % 8
     for j in range(0, n, 4):
         j1, j2, j3 = min(j + 1, n - 1), min(j + 2, n - 1), min(j + 3, n - 1)
@@ -113,33 +117,28 @@ def _dots(a, a_column, b, b_column, c, c_column, n, k, adds, packed):  # type: i
         for p in range(whole, k):
             x = a[p]
             t0, t1, t2, t3 = t0 + x * b0[p], t1 + x * b1[p], t2 + x * b2[p], t3 + x * b3[p]
-        j, j1, j2, j3 = j * c_column, j1 * c_column, j2 * c_column, j3 * c_column
-        if adds:
-            t0, t1, t2, t3 = c[j] + t0, c[j1] + t1, c[j2] + t2, c[j3] + t3
-        c[j], c[j1], c[j2], c[j3] = t0, t1, t2, t3
+        t0, t1 = base[j * base_column] + t0, base[j1 * base_column] + t1
+        t2, t3 = base[j2 * base_column] + t2, base[j3 * base_column] + t3
+        c[j * c_column], c[j1 * c_column], c[j2 * c_column], c[j3 * c_column] = t0, t1, t2, t3
 
 
 @kernel
-def _rows(a, a_column, b, b_row, c, n, k, adds):  # type: ignore[no-untyped-def]
-    """One row of c, for rows of b without gaps: eight of them at a time, from end to end."""
-    whole = n - n % 8
+def _rows(a, a_column, b, b_row, c, n, k, adds, zeros):  # type: ignore[no-untyped-def]
+    """One row of c, of eight columns or more, for rows of b without gaps: eight of them at a time, from end to end."""
     for p in range(0, k, 8):
-        depth, done = min(8, k - p), 0
-        left, right = shifted(a, p * a_column), shifted(b, p * b_row)
-        if depth == 8:
-            for j in range(0, whole, 8):
-                here = shifted(right, j)
-                even, odd = _none8(c), _none8(c)
+        depth, left, right = min(8, k - p), shifted(a, p * a_column), shifted(b, p * b_row)
+        for start in range(0, n, 8):
+            skip = max(start + 8 - n, 0)  # the last columns overlap those before them
+            here, there = shifted(right, start - skip), shifted(c, start - skip)
+            even, odd = _none8(c), _none8(c)
+            if depth == 8:
                 for i in range(0, 8, 2):
                     even = add_multiple(even, left[i * a_column], _load8(shifted(here, i * b_row)))
                     odd = add_multiple(odd, left[(i + 1) * a_column], _load8(shifted(here, (i + 1) * b_row)))
-                even = add(even, odd)
-                if adds:
-                    even = add(_load8(shifted(c, j)), even)
-                store(shifted(c, j), even)
-            done = whole
-        if done < n:
-            _strip(left, 0, a_column, shifted(right, done), b_row, shifted(c, done), 0, 1, n - done, depth, adds)
+            else:
+                for i in range(depth):
+                    even = add_multiple(even, left[i * a_column], _load8(shifted(here, i * b_row)))
+            store(there, add(_load8(there if adds else zeros), without(add(even, odd), skip if adds else 0)))
         adds = True
 
 
@@ -148,15 +147,15 @@ def _rows(a, a_column, b, b_row, c, n, k, adds):  # type: ignore[no-untyped-def]
 # of left, of right, of c, whether c is added to, batches, batch axes, batch shape, batch strides of left, of right, of c
 
 
-@kernel
-def _own(w, left, right, c, packed):  # type: ignore[no-untyped-def]
+@part
+def _own(w, left, right, c, zeros):  # type: ignore[no-untyped-def]
     way, m, n, k, adds = w[1], w[8], w[9], w[10], w[17] != 0
     if way == TILES:
-        _tiles(left, w[11], w[12], right, w[13], w[14], c, w[15], m, n, k, adds, packed)
+        _tiles(left, w[11], w[12], right, w[13], w[14], c, w[15], m, n, k, adds, zeros)
     elif way == DOTS:
-        _dots(left, w[12], right, w[14], c, w[16], n, k, adds, packed)
+        _dots(left, w[12], right, w[14], c, w[16], n, k, adds, zeros)
     elif way == ROWS:
-        _rows(left, w[12], right, w[13], c, n, k, adds)
+        _rows(left, w[12], right, w[13], c, n, k, adds, zeros)
     else:
         for i in range(m):
             for j in range(n):
@@ -164,50 +163,50 @@ def _own(w, left, right, c, packed):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _step(w, number, values, adjoints, services):  # type: ignore[no-untyped-def]
-    """Do one step for all matrices of a batch."""
-    left = (adjoints if w[3] else values)[w[2]]
-    right = (adjoints if w[5] else values)[w[4]]
-    c = (adjoints if w[7] else values)[w[6]]
-    if c == 0:
-        return
-    item, batches, ndim, index, packed = 8 if number == F8 else 4, w[18], w[19], as_i8(services[INDEX]), services[SCRATCH]
-    for d in range(ndim):
-        index[d] = 0
-    for _ in range(batches):
-        if w[1] == BLAS:
-            beta = 1.0 if w[17] else 0.0
-            gemm(services, number, w[8], w[9], w[10], left, w[11], w[12], right, w[13], w[14], beta, c, w[15], 1.0)
-        elif number == F8:
-            _own(w, as_f8(left), as_f8(right), as_f8(c), as_f8(packed))
-        else:
-            _own(w, as_f4(left), as_f4(right), as_f4(c), as_f4(packed))
-        for d in range(ndim - 1, -1, -1):
-            back = w[20 + d] if index[d] == w[20 + d] - 1 else 0
-            left += item * w[20 + ndim + d] * (1 - back)
-            right += item * w[20 + 2 * ndim + d] * (1 - back)
-            c += item * w[20 + 3 * ndim + d] * (1 - back)
-            index[d] += 1 - back
-            if back == 0:
-                break
+def _steps(p, place, count, values, adjoints, services):  # type: ignore[no-untyped-def]
+    """Do steps, each for all matrices of a batch."""
+    number, index, zeros = p[1], as_i8(services[INDEX]), services[SCRATCH]
+    item = 8 if number == F8 else 4
+    for i in range(8):
+        as_i8(zeros)[i] = 0
+    for _ in range(count):
+        w = shifted(p, place)
+        place += w[0]
+        left = (adjoints if w[3] else values)[w[2]]
+        right = (adjoints if w[5] else values)[w[4]]
+        c = (adjoints if w[7] else values)[w[6]]
+        batches, ndim = w[18] if c else 0, w[19]
+        for d in range(ndim):
+            index[d] = 0
+        for _ in range(batches):
+            if w[1] == BLAS:
+                beta = 1.0 if w[17] else 0.0
+                gemm(services, number, w[8], w[9], w[10], left, w[11], w[12], right, w[13], w[14], beta, c, w[15], 1.0)
+            elif number == F8:
+                _own(w, as_f8(left), as_f8(right), as_f8(c), as_f8(zeros))
+            else:
+                _own(w, as_f4(left), as_f4(right), as_f4(c), as_f4(zeros))
+            for d in range(ndim - 1, -1, -1):
+                index[d] += 1
+                ends = index[d] == w[20 + d]
+                step = item * (1 - w[20 + d] if ends else 1)
+                left += step * w[20 + ndim + d]
+                right += step * w[20 + 2 * ndim + d]
+                c += step * w[20 + 3 * ndim + d]
+                if not ends:
+                    break
+                index[d] = 0
 
 
-@kernel
+@part
 def matmul_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
-    place = 4
-    for _ in range(p[2]):
-        _step(shifted(p, place), p[1], values, adjoints, services)
-        place += p[place]
+    _steps(p, 5, p[2], values, adjoints, services)
     return 0
 
 
-@kernel
+@part
 def matmul_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
-    place = 4
-    for k in range(p[2] + p[3]):
-        if k >= p[2]:
-            _step(shifted(p, place), p[1], values, adjoints, services)
-        place += p[place]
+    _steps(p, p[4], p[3], values, adjoints, services)
     return 0
 
 
@@ -318,11 +317,10 @@ def chosen(step: Step) -> tuple[Step, int]:
     """Turn a step the way it is done best, and say how; the limits are measured."""
     row = step.turned if step.n == 1 else step
     if row.m == 1:
-        if (row.right.strides[1] == 1 or row.n == 1) and (row.c.strides[1] == 1 or row.n == 1):
-            whole = row.n == 1 and row.right.strides[0] == 1
-            return row, DOTS if whole else ROWS
         if row.right.strides[0] == 1 or row.k == 1:
             return row, DOTS
+        if row.n >= 8 and row.right.strides[1] == row.c.strides[1] == 1:
+            return row, ROWS
     if step.c.strides[1] != 1 and step.n != 1:
         step = step.turned
     m, n, k = step.m, step.n, step.k
@@ -388,20 +386,21 @@ def planned(step: Step, target: Layout) -> list[tuple[Step, int]]:
 
 
 def matmul_words(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
-    """Give the number of steps of both sweeps, and the steps."""
+    """Give the number of steps of both sweeps, where those of the reverse sweep begin, and the steps."""
     both = steps(operands, results, parameters.get("first", 0))
-    return [len(both[0]), len(both[1]), *(word for sweep in both for step in sweep for word in words_of(*step))]
+    forward, reverse = ([word for step in sweep for word in words_of(*step)] for sweep in both)
+    return [len(both[0]), len(both[1]), 5 + len(forward), *forward, *reverse]
 
 
 def matmul_scratch(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
-    """Give the bytes in which columns with gaps between them are packed."""
+    """Give the bytes of eight zeros, and of what is packed: numbers with gaps between them."""
     packed = [0]
     for step, way in [step for sweep in steps(operands, results, 0) for step in sweep]:
         if way == DOTS and step.left.strides[1] != 1:
             packed.append(step.k)
         if way == TILES and step.right.strides[1] != 1:
             packed.append(step.n * min(step.k, DEPTH))
-    return 8 * max(packed)
+    return 8 * (8 + max(packed))
 
 
 def matmul_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
