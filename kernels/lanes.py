@@ -134,7 +134,8 @@ def total(typing_context: Any, lanes: Any) -> Any:
             half = x.type.count // 2
             index = ir.VectorType(ir.IntType(32), half)
             low, high = (
-                builder.shuffle_vector(x, x, ir.Constant(index, [i + shift for i in range(half)])) for shift in (0, half)
+                builder.shuffle_vector(x, x, ir.Constant(index, [i + shift for i in range(half)]))
+                for shift in (0, half)
             )
             x = builder.fadd(low, high)
         return builder.extract_element(x, ir.IntType(32)(0))

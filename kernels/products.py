@@ -246,9 +246,7 @@ class Step:
     @property
     def turned(self) -> "Step":
         """The transposed product: cᵀ from rightᵀ leftᵀ."""
-        return replace(
-            self, m=self.n, n=self.m, left=self.right.turned, right=self.left.turned, c=self.c.turned
-        )
+        return replace(self, m=self.n, n=self.m, left=self.right.turned, right=self.left.turned, c=self.c.turned)
 
     @property
     def readable(self) -> bool:
