@@ -110,7 +110,7 @@ def gemm(services, number, m, n, k, a, a_row, a_column, b, b_row, b_column, beta
 
 
 @kernel
-def _triangular(services, routine, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
+def _triangular(services, routine, number, m, n, a, a_row, b, b_row, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
     """Call trsm or trmm for row-major a and b (m, n): Fortran has the other side and the other triangle."""
     _call11(
         _routine(services, routine, number),
@@ -123,23 +123,23 @@ def _triangular(services, routine, number, m, n, a, b, right, lower, transposed,
             boxed(m),
             boxed(1.0) if number == F8 else boxed(np.float32(1.0)),
             a,
-            boxed(max(n if right else m, 1)),
+            boxed(max(a_row, 1)),
             b,
-            boxed(max(n, 1)),
+            boxed(max(b_row, 1)),
         ),
     )
 
 
 @kernel
-def trsm(services, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
-    """b = op(a)⁻¹ b (or b op(a)⁻¹ where `right`) in place, for row-major b (m, n); op transposes if asked."""
-    _triangular(services, TRSM, number, m, n, a, b, right, lower, transposed, unit)
+def trsm(services, number, m, n, a, a_row, b, b_row, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
+    """b = op(a)⁻¹ b (or b op(a)⁻¹ where `right`) in place, for b (m, n), rows a_row, b_row apart; op transposes if asked."""
+    _triangular(services, TRSM, number, m, n, a, a_row, b, b_row, right, lower, transposed, unit)
 
 
 @kernel
-def trmm(services, number, m, n, a, b, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
-    """b = op(a) b (or b op(a) where `right`) in place, for row-major b (m, n); op transposes where asked."""
-    _triangular(services, TRMM, number, m, n, a, b, right, lower, transposed, unit)
+def trmm(services, number, m, n, a, a_row, b, b_row, right, lower, transposed, unit):  # type: ignore[no-untyped-def]
+    """b = op(a) b (or b op(a) where `right`) in place, for b (m, n), rows a_row, b_row apart; op transposes if asked."""
+    _triangular(services, TRMM, number, m, n, a, a_row, b, b_row, right, lower, transposed, unit)
 
 
 @kernel

@@ -13,7 +13,7 @@ import numpy as np
 
 from .blas import gemm, getrf, potrf, trmm, trsm
 from .constants import F8, NOT_POSITIVE, SCRATCH, SINGULAR, STATUS
-from .jit import kernel
+from .jit import kernel, summing_kernel
 from .op import Layout, Sample, structural
 from .pointers import address_of, as_f4, as_f8, as_i8, shifted
 
@@ -31,6 +31,12 @@ def matrix_bytes(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
     """Give the bytes of one square matrix and a row more."""
     m = operands[0].shape[-1]
     return 8 * m * (m + 1)
+
+
+def factor_bytes(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
+    """Give the bytes of one square matrix and one block of it."""
+    m = operands[0].shape[-1]
+    return 8 * (m * m + min(m, BLOCK) ** 2)
 
 
 def columns_bytes(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
@@ -57,6 +63,9 @@ def _failed(services, status, info, batch):  # type: ignore[no-untyped-def]
 
 # ---- cholesky ----------------------------------------------------------------------------------------------
 
+#: rows of a factor that the reverse sweep takes at a time
+BLOCK = 64
+
 
 @kernel
 def _cholesky(services, number, a, z, batches, m):  # type: ignore[no-untyped-def]
@@ -72,26 +81,68 @@ def _cholesky(services, number, a, z, batches, m):  # type: ignore[no-untyped-de
 
 
 @kernel
+def _cholesky_block(services, number, z, work, m, size, s):  # type: ignore[no-untyped-def]
+    """Turn a diagonal block of adjoints from L̄ to lower ā; leave in s the symmetric T = S + Sᵀ that ā is half of.
+
+    S = L⁻ᵀ P L⁻¹, P the lower triangle of Lᵀ L̄ with its diagonal halved.
+    """
+    block, factor = address_of(s), address_of(z)
+    for i in range(size):
+        for j in range(size):
+            s[i * size + j] = work[i * m + j] if j <= i else 0
+    trmm(services, number, size, size, factor, m, block, size, False, True, True, False)
+    for i in range(size):
+        s[i * size + i] /= 2
+        for j in range(i + 1, size):
+            s[i * size + j] = 0
+    trsm(services, number, size, size, factor, m, block, size, False, True, True, False)
+    trsm(services, number, size, size, factor, m, block, size, True, True, False, False)
+    for i in range(size):
+        work[i * m + i] = s[i * size + i]
+        for j in range(i + 1):
+            both = s[i * size + j] + s[j * size + i]
+            s[i * size + j] = s[j * size + i] = both
+            if j < i:
+                work[i * m + j] = both
+
+
+@kernel
 def _cholesky_reverse(services, number, z, dz, da, batches, m, work):  # type: ignore[no-untyped-def]
-    """Add S + Sᵀ to the lower triangle: S = L⁻ᵀ P L⁻¹, P that triangle of Lᵀ L̄ with its diagonal halved."""
-    s, factor = address_of(work), address_of(z)
+    """Go back through the factorisation by blocks: of a block row [R D] and what lies below it, [B C].
+
+    Forward, D Dᵀ was D - R Rᵀ, and C was (C - B Rᵀ) D⁻ᵀ. All that is large is a product by BLAS.
+    """
+    s, item = shifted(work, m * m), 8 if number == F8 else 4
+    block, factors, slopes = address_of(s), address_of(z), address_of(work)
     for _ in range(batches):
         for i in range(m):
             for j in range(m):
                 work[i * m + j] = dz[i * m + j] if j <= i else 0
-        trmm(services, number, m, m, factor, s, False, True, True, False)
+        end = m
+        while end > 0:
+            start = max(end - BLOCK, 0)
+            size, below = end - start, m - end
+            at_r, at_d = item * start * m, item * (start * m + start)
+            at_b, at_c = item * end * m, item * (end * m + start)
+            c, dc = factors + at_c, slopes + at_c
+            if below:
+                trsm(services, number, below, size, factors + at_d, m, dc, m, True, True, False, False)
+                gemm(services, number, size, size, below, dc, 1, m, c, m, 1, 1.0, slopes + at_d, m, -1.0)
+            _cholesky_block(
+                services, number, shifted(z, start * m + start), shifted(work, start * m + start), m, size, s
+            )
+            if start:
+                r, dr = factors + at_r, slopes + at_r
+                gemm(services, number, size, start, size, block, size, 1, r, m, 1, 1.0, dr, m, -1.0)
+                if below:
+                    gemm(services, number, size, start, below, dc, 1, m, factors + at_b, m, 1, 1.0, dr, m, -1.0)
+                    gemm(services, number, below, start, size, dc, m, 1, r, m, 1, 1.0, slopes + at_b, m, -1.0)
+            end = start
         for i in range(m):
-            work[i * m + i] /= 2
-            for j in range(i + 1, m):
-                work[i * m + j] = 0
-        trsm(services, number, m, m, factor, s, False, True, True, False)
-        trsm(services, number, m, m, factor, s, True, True, False, False)
-        for i in range(m):
-            for j in range(i):
-                da[i * m + j] += work[i * m + j] + work[j * m + i]
-            da[i * m + i] += work[i * m + i]
+            for j in range(i + 1):
+                da[i * m + j] += work[i * m + j]
         z, dz, da = shifted(z, m * m), shifted(dz, m * m), shifted(da, m * m)
-        factor = address_of(z)
+        factors = address_of(z)
 
 
 @kernel
@@ -148,7 +199,7 @@ structural(
     active=(0,),
     rule=cholesky_rule,
     words=matrix_words,
-    scratch=matrix_bytes,
+    scratch=factor_bytes,
     checks=True,
     samples=cholesky_samples,
 )
@@ -168,9 +219,17 @@ def _solve_triangular(services, number, a, b, z, batches, m, n, way):  # type: i
                 return _failed(services, SINGULAR, i + 1, s)
         for i in range(m * n):
             z[i] = b[i]
-        trsm(services, number, m, n, address_of(a), address_of(z), False, way[0] != 0, way[1] != 0, way[2] != 0)
+        trsm(services, number, m, n, address_of(a), m, address_of(z), n, False, way[0] != 0, way[1] != 0, way[2] != 0)
         a, b, z = shifted(a, m * m), shifted(b, m * n), shifted(z, m * n)
     return 0
+
+
+@summing_kernel
+def _dot(x, y, n):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for k in range(n):
+        total += x[k] * y[k]
+    return total
 
 
 @kernel
@@ -187,8 +246,7 @@ def _subtract_triangle(services, number, da, g, x, m, n, lower, unit):  # type: 
             for column in range(i if lower else row, row + 1 if lower else end):
                 if unit and row == column:
                     continue
-                for k in range(n):
-                    da[row * m + column] -= g[row * n + k] * x[column * n + k]
+                da[row * m + column] -= _dot(shifted(g, row * n), shifted(x, column * n), n)
 
 
 @kernel
@@ -197,7 +255,7 @@ def _solve_triangular_reverse(services, number, a, z, dz, da, db, batches, m, n,
     for _ in range(batches):
         for i in range(m * n):
             g[i] = dz[i]
-        trsm(services, number, m, n, address_of(a), address_of(g), False, lower, not back, unit)
+        trsm(services, number, m, n, address_of(a), m, address_of(g), n, False, lower, not back, unit)
         if address_of(db) != 0:
             for i in range(m * n):
                 db[i] += g[i]
@@ -346,21 +404,21 @@ def _swap_rows(b, pivots, m, n, back):  # type: ignore[no-untyped-def]
 def _divide(services, number, lu, pivots, b, m, n):  # type: ignore[no-untyped-def]
     """b = a⁻¹ b = U⁻¹ L⁻¹ Pᵀ b."""
     _swap_rows(b, pivots, m, n, False)
-    trsm(services, number, m, n, address_of(lu), address_of(b), False, False, True, True)
-    trsm(services, number, m, n, address_of(lu), address_of(b), False, True, True, False)
+    trsm(services, number, m, n, address_of(lu), m, address_of(b), n, False, False, True, True)
+    trsm(services, number, m, n, address_of(lu), m, address_of(b), n, False, True, True, False)
 
 
 @kernel
 def _divide_lower(services, number, lu, pivots, b, m, n):  # type: ignore[no-untyped-def]
     """b = P L⁻ᵀ b: what remains of a⁻ᵀ b = P L⁻ᵀ U⁻ᵀ b after U."""
-    trsm(services, number, m, n, address_of(lu), address_of(b), False, False, False, True)
+    trsm(services, number, m, n, address_of(lu), m, address_of(b), n, False, False, False, True)
     _swap_rows(b, pivots, m, n, True)
 
 
 @kernel
 def _divide_upper(services, number, lu, b, m, n):  # type: ignore[no-untyped-def]
     """b = U⁻ᵀ b."""
-    trsm(services, number, m, n, address_of(lu), address_of(b), False, True, False, False)
+    trsm(services, number, m, n, address_of(lu), m, address_of(b), n, False, True, False, False)
 
 
 @kernel

@@ -86,6 +86,8 @@ class Structural(Op):
     `contiguous` asks for row-major operands without gaps. `active` are the operands through which a derivative
     flows. `rule(record, parameters, d, results, operands)` writes the adjoint on the tape: one contribution (or
     None) an active operand. `samples` gives (operands, parameters) for the bulk tests.
+    `stores` says that `words` heeds parameters["first"], a bit mask of operands: their adjoints are stored by the reverse
+    kernel, not added to. Adjoints are written in the order of the operands, each as a whole before the next.
     """
 
     group: str = ""
@@ -99,6 +101,7 @@ class Structural(Op):
     contiguous: bool = True
     stores: bool = False
     checks: bool = False
+    stores: bool = False
     samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []
 
     @property

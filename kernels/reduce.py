@@ -108,30 +108,41 @@ structural(
 
 
 @kernel
-def _extreme(z, x, rows, n, largest):  # type: ignore[no-untyped-def]
-    for r in range(rows):
-        best = x[r * n]
-        for i in range(1, n):
-            v = x[r * n + i]
-            if v != v or (v > best if largest else v < best):
-                best = v
-            if best != best:
-                break
-        z[r] = best
+def _better(v, best, largest):  # type: ignore[no-untyped-def]
+    """Give the more extreme of two numbers; NaN where either is."""
+    return v if (v > best if largest else v < best) | (v != v) else best
 
 
 @kernel
-def _extreme_reverse(z, dz, x, dx, rows, n):  # type: ignore[no-untyped-def]
+def _extreme(z, x, rows, n, largest):  # type: ignore[no-untyped-def]
     for r in range(rows):
-        if dz[r] == 0.0:
+        row = shifted(x, r * n)
+        a = row[0]
+        b, c, d = a, a, a
+        whole = n - n % 4
+        for i in range(0, whole, 4):  # four at a time: one comparison need not wait for the last
+            a, b = _better(row[i], a, largest), _better(row[i + 1], b, largest)
+            c, d = _better(row[i + 2], c, largest), _better(row[i + 3], d, largest)
+        for i in range(whole, n):
+            a = _better(row[i], a, largest)
+        z[r] = _better(_better(a, b, largest), _better(c, d, largest), largest)
+
+
+@kernel
+def _extreme_reverse(z, dz, x, dx, rows, n, stores):  # type: ignore[no-untyped-def]
+    for r in range(rows):
+        best, d, row, slopes = z[r], dz[r], shifted(x, r * n), shifted(dx, r * n)
+        if stores:
+            for i in range(n):
+                slopes[i] = 0
+        if d == 0.0:
             continue
-        best, ties = z[r], 0
+        ties = 0
         for i in range(n):
-            if x[r * n + i] == best:
-                ties += 1
+            ties += row[i] == best
+        share = d / ties
         for i in range(n):
-            if x[r * n + i] == best:
-                dx[r * n + i] += dz[r] / ties
+            slopes[i] += share if row[i] == best else 0.0
 
 
 @kernel
@@ -160,9 +171,9 @@ def min_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
 def extreme_reverse(p, values, adjoints, services):  # type: ignore[no-untyped-def]
     x, z = p[2], p[3]
     if p[1] == F8:
-        _extreme_reverse(as_f8(values[z]), as_f8(adjoints[z]), as_f8(values[x]), as_f8(adjoints[x]), p[4], p[5])
+        _extreme_reverse(as_f8(values[z]), as_f8(adjoints[z]), as_f8(values[x]), as_f8(adjoints[x]), p[4], p[5], p[6])
     else:
-        _extreme_reverse(as_f4(values[z]), as_f4(adjoints[z]), as_f4(values[x]), as_f4(adjoints[x]), p[4], p[5])
+        _extreme_reverse(as_f4(values[z]), as_f4(adjoints[z]), as_f4(values[x]), as_f4(adjoints[x]), p[4], p[5], p[6])
     return 0
 
 
@@ -171,6 +182,11 @@ def extreme_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, 
     x, z = operands[0], results[0]
     ties = np.where(x == z[:, None], np.ones((), x.dtype), np.zeros((), x.dtype))
     return (record("mask", (d / np.sum(ties, axis=1))[:, None], ties),)
+
+
+def extreme_words(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
+    """Give operand and result, the number of rows and their length, and whether the adjoint is stored."""
+    return [*rows_and_length(operands, results, parameters), parameters.get("first", 0)]
 
 
 def _extreme_samples(rng: np.random.Generator) -> list[Sample]:
@@ -188,7 +204,8 @@ for _name, _forward, _of in (("max", max_forward, np.max), ("min", min_forward, 
         reverse=extreme_reverse,
         active=(0,),
         rule=extreme_rule,
-        words=rows_and_length,
+        words=extreme_words,
+        stores=True,
         samples=_extreme_samples,
     )
 

@@ -19,8 +19,8 @@ def address(array):
 class OneOp:
     """An op on given operands: `forward()` gives the status, `reverse(z̄)` the adjoints of all operands.
 
-    What the kernels write is filled with NaN first, adjoints of operands with 1 (they must be added to);
-    around them and behind the scratch memory lies a rim that must stay untouched.
+    What the kernels write is filled with NaN first, adjoints of operands with 1 (they must be added to) or, for those
+    in the bit mask `first`, with NaN; around them and behind the scratch memory lies a rim that must stay untouched.
     """
 
     def __init__(self, name, operands, parameters=None):
@@ -35,7 +35,7 @@ class OneOp:
             for k, x in enumerate(arrays)
         ]
         given, made = layouts[: len(self.operands)], layouts[len(self.operands) :]
-        self.words = self.op.words(given, made, parameters or {})
+        self.given, self.made, self.parameters = given, made, parameters or {}
         self.number = given[0].number
         self.scratch = np.full(self.op.scratch(given, made) // 8 + 4, np.nan)
         self.status = np.zeros(4, np.int64)
@@ -47,10 +47,11 @@ class OneOp:
         self.services[constants.FUNCTIONS] = address(self.functions)
         self.values = np.array([address(x) for x in arrays], np.int64)
 
-    def _call(self, kernel, adjoints):
+    def _call(self, kernel, adjoints, **more):
         group = library.load(self.op.group)
         place = library.structural_kernels(self.op.group).index(kernel)
-        p = np.array([place, self.number, *self.words], np.int64)
+        words = self.op.words(self.given, self.made, self.parameters | more)
+        p = np.array([place, self.number, *words], np.int64)
         tables = (p, self.values, adjoints, self.services)
         status = ENTRY(group.kernel.address)(*[address(t) for t in tables])
         assert np.isnan(self.scratch[-4:]).all(), "scratch memory overrun"
@@ -59,21 +60,31 @@ class OneOp:
     def forward(self):
         return self._call(self.op.forward, np.zeros_like(self.values))
 
-    def reverse(self, bar, active=None):
+    def reverse(self, bar, active=None, first=0):
         bar = np.array(bar, self.expected[0].dtype, order="C")
         table, gradients = np.zeros_like(self.values), []
         for k in self.op.active if active is None else active:
             x = self.operands[k]
             memory, own = _same_layout(x)
             gradients.append((memory, own))
+            if first >> k & 1:
+                own[...] = np.nan
             table[k] = address(own)
         table[len(self.operands)] = address(bar)
-        assert self._call(self.op.reverse, table) == 0
+        assert self._call(self.op.reverse, table, **({"first": first} if first else {})) == 0
+        for k, (_, own) in zip(self.op.active if active is None else active, gradients, strict=True):
+            if first >> k & 1:  # the rim around what was stored is 1 still
+                _raise(own)
         for memory, own in gradients:
             outside = np.ones(memory.shape, bool)
             _place(outside, memory, own)[...] = False
             assert (memory[outside] == 1).all(), "written outside the adjoint"
         return [own - 1 for _, own in gradients]
+
+
+def _raise(x):
+    """Add 1 to every number once, also where several elements of x are one number."""
+    x[...] = x.copy() + 1
 
 
 def _same_layout(x):
@@ -100,6 +111,12 @@ def check(name, operands, parameters=None):
         np.testing.assert_allclose(got, expected, rtol=2e-4 if single else 1e-12, atol=2e-5 if single else 1e-13)
     bar = rng.uniform(-1, 1, one.expected[0].shape)
     gradients = one.reverse(bar)
+    if one.op.stores:
+        for first in range(1, 1 << len(one.operands)):
+            for added, stored in zip(gradients, one.reverse(bar, first=first), strict=True):
+                np.testing.assert_allclose(
+                    stored, added, rtol=1e-4 if single else 1e-12, atol=1e-5 if single else 1e-13
+                )
     for k, gradient in zip(one.op.active, gradients, strict=True):
         np.testing.assert_array_equal(gradient, one.reverse(bar, active=[k])[0])
         x = one.operands[k].astype(float)

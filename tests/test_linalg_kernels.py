@@ -45,6 +45,8 @@ def test_triangles_of_several_panels(lower, transposed, unit):
 def test_large_systems():
     check("solve", [linalg.regular(RNG, 60, 60) + RNG.uniform(-3, 3, (60, 60)), RNG.uniform(-2, 2, (60, 7))])
     check("cholesky", [positive(60)])
+    check("cholesky", [positive(2 * linalg.BLOCK + 7)])
+    check("cholesky", [np.stack([positive(linalg.BLOCK + 1), positive(linalg.BLOCK + 1)])])
     check("slogdet", [linalg.regular(RNG, 60, 60) + RNG.uniform(-3, 3, (60, 60))])
 
 
