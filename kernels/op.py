@@ -99,7 +99,6 @@ class Structural(Op):
     words: Callable[[Sequence[Layout], Sequence[Layout], dict[str, Any]], list[int]] = plain_words
     scratch: Callable[[Sequence[Layout], Sequence[Layout]], int] = no_scratch
     contiguous: bool = True
-    stores: bool = False
     checks: bool = False
     stores: bool = False
     samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []

@@ -27,7 +27,7 @@ from .kernels.library import structural_kernels
 from .kernels.table import Elementwise, Structural
 from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
-from .shape import broadcast_strides
+from .passes import simplify
 from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
 
 Row = tuple[str, str, int]
@@ -38,7 +38,7 @@ NAMES = ("f8", "f4", "i8", "b1")
 SMALL = 1024
 
 #: the passes of the planner that can be switched off; results must not depend on them
-PASSES = frozenset({"blocks", "turn", "keep", "first", "reuse"})
+PASSES = frozenset({"fold", "share", "blocks", "turn", "keep", "first", "reuse"})
 
 
 @dataclass
@@ -80,7 +80,8 @@ class Planner:
         passes: Collection[str] | None = None,
     ) -> None:
         self.passes = PASSES if passes is None else passes
-        self.tape, self.plan = tape, Plan()
+        self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes)
+        self.plan = Plan()
         self.storage_of = [b.storage for b in tape.buffers]
         self.target, self.wrt = target, list(wrt)
         self.needed = self._needed([*outputs, *([] if target is None else [target])])

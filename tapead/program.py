@@ -81,8 +81,9 @@ class Program:
         self, tape: Wengert, inputs: Sequence[int], outputs: Sequence[int], target: int | None, wrt: Sequence[int]
     ) -> None:
         self.inputs, self.outputs, self.target, self.wrt = tuple(inputs), tuple(outputs), target, tuple(wrt)
-        self.plan: Plan = Planner(tape, outputs, target, [inputs[i] for i in wrt]).make()
-        self.instructions = len(tape)
+        planner = Planner(tape, outputs, target, [inputs[i] for i in wrt])
+        self.plan: Plan = planner.make()
+        self.instructions, tape = len(tape), planner.tape
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
         firsts = [row[0] if row else None for row in self.plan.instructions]
         self.places: list[Place | None] = [None if k is None else tape.places[k] for k in firsts]

@@ -37,7 +37,7 @@ record
 indexing protocols
 program
 plan
-memory order blocks
+memory order passes blocks
 grouping
 shape
 tensor

@@ -1,0 +1,97 @@
+"""Passes: tape -> tape. What depends on constants alone is computed once; what would be computed twice is shared."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .grouping import WRITES
+from .kernels.table import Elementwise, Op, Structural
+from .tape import CONSTANT, STORED, Buffer, Storage, Wengert
+
+#: ops that do more than compute their results from their operands
+EFFECTS = (*WRITES, "guard", "nonzero")
+
+
+def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
+    """Give a tape that computes the same with fewer instructions; buffers keep their numbers."""
+    if not (fold or share):
+        return tape
+    made = Wengert()
+    made.buffers, made.storages = tape.buffers, list(tape.storages)
+    steady = _steady(tape)
+    known: dict[Any, tuple[int, ...]] = {}
+    moved: dict[int, int] = {}  # storage -> the one that holds the same
+    of = [b.storage for b in tape.buffers]
+    for k, op in enumerate(tape.ops):
+        operands, results, parameters = tape.operand_buffers[k], tape.result_buffers[k], tape.parameters[k]
+        sources = [moved.get(of[b], of[b]) for b in operands]
+        if results and op.name not in EFFECTS and steady.issuperset(of[b] for b in results):
+            if fold and operands and all(made.storages[s].kind == CONSTANT for s in sources):
+                _fold(made, op, operands, results, parameters)
+                continue
+            if share and steady.issuperset(sources):
+                key = _key(tape, k, sources)
+                former = known.setdefault(key, results)
+                if former is not results:
+                    moved.update((of[mine], of[other]) for mine, other in zip(results, former, strict=True))
+                    continue
+        made.append(op, operands, results, parameters, tape.places[k])
+    if moved:
+        made.buffers = [
+            Buffer(moved[b.storage], b.dtype, b.shape, b.strides, b.offset) if b.storage in moved else b
+            for b in tape.buffers
+        ]
+    return made
+
+
+def _steady(tape: Wengert) -> set[int]:
+    """Give the storages that never change: not written at all, or by one instruction as a whole."""
+    written: set[int] = set()
+    unsteady: set[int] = set()
+    for k, op in enumerate(tape.ops):
+        for b in tape.result_buffers[k]:
+            s = tape.buffers[b].storage
+            if s in written or op.name in WRITES or not tape.is_whole(b):
+                unsteady.add(s)
+            written.add(s)
+    return set(range(len(tape.storages))) - unsteady
+
+
+def _key(tape: Wengert, k: int, sources: list[int]) -> tuple[Any, ...]:
+    """Say what an instruction computes: two with the same key give the same."""
+    buffers = [tape.buffers[b] for b in tape.operand_buffers[k]]
+    read = tuple((s, b.offset, b.shape, b.strides, b.dtype.num) for s, b in zip(sources, buffers, strict=True))
+    gives = tuple((tape.buffers[b].dtype.num, tape.buffers[b].shape) for b in tape.result_buffers[k])
+    parameters = tape.parameters[k]
+    options = tuple(sorted((name, repr(value)) for name, value in parameters.items())) if parameters else ()
+    return tape.ops[k].code, tape.ops[k].name, read, gives, options
+
+
+def _fold(made: Wengert, op: Op, operands: tuple[int, ...], results: tuple[int, ...], parameters: Any) -> None:
+    """Make constants of an instruction's results."""
+    values = [_constant(made, b) for b in operands]
+    options = {name: value for name, value in (parameters or {}).items() if name != "computed"}
+    with np.errstate(all="ignore"):
+        if op.name == "sum":
+            wanted = made.buffers[results[0]].shape
+            axes = tuple(i for i, dim in enumerate(values[0].shape) if len(wanted) > i and wanted[i] == 1 != dim)
+            found = np.sum(values[0], axis=axes, keepdims=True) if values[0].ndim else values[0]
+        elif isinstance(op, Elementwise | Structural):
+            found = op.numpy(*values, **options)
+    for b, value in zip(results, found if isinstance(found, tuple) else (found,), strict=True):
+        buffer = made.buffers[b]
+        number = made.storages[buffer.storage].number
+        data = np.array(np.broadcast_to(np.asarray(value).astype(buffer.dtype), buffer.shape), STORED[number], order="C")
+        made.storages[buffer.storage] = Storage(CONSTANT, number, math.prod(buffer.shape), data=data.reshape(-1))
+
+
+def _constant(made: Wengert, buffer: int) -> Any:
+    """Give a constant's value, as the array (or number) that the user's code would see."""
+    b = made.buffers[buffer]
+    flat = made.storages[b.storage].data.reshape(-1)
+    strides = [step * flat.itemsize for step in b.strides]
+    value = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, strides).astype(b.dtype)
+    return value if b.shape else value[()]
