@@ -1,10 +1,11 @@
 """Compare the peers' results, then time them in turns."""
 
 import math
+import sys
 import time
 import timeit
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -21,9 +22,14 @@ REFERENCE = ("handwritten", "tapead")  # the first of them that ran is the one t
 Result = tuple[float, tuple[np.ndarray, ...]]
 
 
+WARM, THREADED = "value and gradient, one thread", "value and gradient, all cores"
+FIRST, CURVE = "first gradient of a new function", "time against n"
+MEMORY, COLD = "peak memory of a gradient", "cold start"
+
+
 @dataclass(frozen=True)
 class Timing:
-    """Hold what one peer took for one problem: seconds per call, one figure a repeat."""
+    """Hold what one peer took for one problem: seconds per call (bytes in the table MEMORY), one figure a repeat."""
 
     table: str
     problem: str
@@ -31,9 +37,18 @@ class Timing:
     repeats: tuple[float, ...]
 
     @property
-    def seconds(self) -> float:
+    def median(self) -> float:
         """Give the median of the repeats."""
         return median(self.repeats)
+
+    def plain(self) -> dict[str, Any]:
+        """Give the timing as data that JSON can hold."""
+        return asdict(self) | {"median": self.median}
+
+    @staticmethod
+    def read(figures: Mapping[str, Any]) -> "Timing":
+        """Make a timing of what `plain` gave."""
+        return Timing(figures["table"], figures["problem"], figures["peer"], tuple(figures["repeats"]))
 
 
 def require_agreement(problem: Problem, results: Mapping[str, Result]) -> None:
@@ -108,26 +123,27 @@ def prepare(problem: Problem, peers: Mapping[str, Peer]) -> dict[str, Run]:
     return runs
 
 
-WARM, FIRST = "value and gradient, warm", "first gradient of a new function"
-
-
-def measure_warm(problem: Problem, peers: Mapping[str, Peer], **settings: Any) -> list[Timing]:
+def measure_warm(problem: Problem, runs: Mapping[str, Run], table: str = WARM, **settings: Any) -> list[Timing]:
     """Time calls of a function that has been called before."""
-    runs = prepare(problem, peers)
+    print(f"{problem.title}: {table}", file=sys.stderr, flush=True)
     figures = interleave({name: run.call for name, run in runs.items()}, **settings)
-    return [Timing(WARM, problem.title, name, repeats) for name, repeats in figures.items()]
+    return [Timing(table, problem.title, name, repeats) for name, repeats in figures.items()]
 
 
 def measure_first(problem: Problem, peers: Mapping[str, Peer], **settings: Any) -> list[Timing]:
-    """Time definition and first call of a function that is new at each repeat, in a process that is warm."""
+    """Time definition and first call of a function that is new at each repeat, in a process that is warm.
+
+    The peers must know the problem.
+    """
 
     def first(peer: Peer) -> Callable[[], Any]:
         def call() -> Any:
             run = peer.prepare(problem)
-            return run.call() if run else None
+            assert run is not None
+            return run.call()
 
         return call
 
-    known = {name: first(peer) for name, peer in peers.items() if peer.prepare(problem) is not None}
-    figures = interleave(known, slice_seconds=0.0, **settings)
+    print(f"{problem.title}: {FIRST}", file=sys.stderr, flush=True)
+    figures = interleave({name: first(peer) for name, peer in peers.items()}, slice_seconds=0.0, **settings)
     return [Timing(FIRST, problem.title, name, repeats) for name, repeats in figures.items()]

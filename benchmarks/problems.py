@@ -4,8 +4,9 @@ A formula takes the namespace to compute with (`numpy`, `jax.numpy`, ...), the n
 functions, the arguments to differentiate, the batch, and the constants, in this order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -75,6 +76,13 @@ def chain_formula(np: Any, special: Any, x: Any, y: Any) -> Any:
     return np.sum(z * z)
 
 
+def long_chain_formula(np: Any, special: Any, x: Any) -> Any:
+    z = x
+    for _ in range(5):
+        z = np.exp(-np.sin(z) * x)
+    return np.sum(z)
+
+
 def graph_formula(np: Any, special: Any, x: Any, rounds: int) -> Any:
     nodes = list(x)
     for k in range(rounds):
@@ -86,12 +94,16 @@ def graph_formula(np: Any, special: Any, x: Any, rounds: int) -> Any:
     return sum(nodes[-30:])
 
 
-def network_formula(np: Any, special: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any, images: Any, labels: Any) -> Any:
+def network_formula(
+    np: Any, special: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any, images: Any, labels: Any
+) -> Any:
     hidden = np.tanh(np.tanh(images @ w1 + b1) @ w2 + b2)
     return softmax_formula(np, special, w3, b3, hidden, labels)
 
 
-def mixture_formula(np: Any, special: Any, logits: Any, means: Any, factors: Any, data: Any, place: Any, below: Any, unit: Any) -> Any:
+def mixture_formula(
+    np: Any, special: Any, logits: Any, means: Any, factors: Any, data: Any, place: Any, below: Any, unit: Any
+) -> Any:
     size = means.shape[1]
     diagonal = factors[:, :size]
     # the transposed factor of every component, its diagonal given by logarithms
@@ -163,6 +175,12 @@ def chain(n: int = 1_000_000) -> Problem:
     return Problem("chain", f"cheap chain, n={n:,}", chain_formula, pair(n, numpy.float64), without=without)
 
 
+def long_chain(n: int = 10_000_000) -> Problem:
+    """State a chain of twenty operations, whose intermediates would fill much memory."""
+    x = numpy.random.default_rng(7).random(n)
+    return Problem("long chain", f"20-op chain, n={n:,}", long_chain_formula, (x,), without=("differences",))
+
+
 def pair(n: int, dtype: Any) -> tuple[Any, Any]:
     random = numpy.random.default_rng(3)
     return random.uniform(-1.0, 1.0, n).astype(dtype), random.uniform(-1.0, 1.0, n).astype(dtype)
@@ -232,11 +250,13 @@ FULL: tuple[Callable[[], Problem], ...] = (
 )
 #: those whose peers may use all cores in a table of their own
 THREADED: tuple[Callable[[], Problem], ...] = (elementwise, lambda: elementwise(dtype=numpy.float32), chain)
+#: the elementwise loss at every size that is drawn
+CURVE: tuple[Callable[[], Problem], ...] = tuple(partial(elementwise, 10**k) for k in range(1, 8))
 SMALL: tuple[Callable[[], Problem], ...] = (
     lambda: rosenbrock(4),
     lambda: logistic(6, 3),
     lambda: loop(5),
-    lambda: graph(12, 31),
+    lambda: graph(5, 31),
     lambda: elementwise(7),
     lambda: elementwise(7, numpy.float32),
     lambda: chain(7),
@@ -248,7 +268,7 @@ SMALL: tuple[Callable[[], Problem], ...] = (
 )
 
 
-def available(makers: tuple[Callable[[], Problem], ...]) -> list[Problem]:
+def available(makers: Sequence[Callable[[], Problem]]) -> list[Problem]:
     """Make the problems whose data is there: those on digits need scikit-learn."""
     problems = []
     for make in makers:

@@ -1,5 +1,7 @@
 """The forward sweep of tapead alone: what a gradient's time is a multiple of."""
 
+from typing import Any
+
 import numpy as np
 
 import tapead.scipy.special
@@ -20,5 +22,10 @@ def prepare(problem: Problem) -> Run:
     program = trace.program
     workspace = program.take()
     bound = [program.bind(workspace, k, leaves[i]) for k, i in enumerate(trace.traced)]
+
     # the sweep reads `bound` in place: the call keeps it alive
-    return Run(lambda kept=bound: program.run(workspace, False), None)
+    def call(kept: Any = bound) -> Any:
+        program.run(workspace, False)
+        return workspace.results[0]
+
+    return Run(call, None)

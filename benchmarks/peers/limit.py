@@ -1,7 +1,6 @@
 """What no gradient can go below: memory that must move, or matrix products that must be made."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import njit
