@@ -13,7 +13,7 @@ from . import Run, read_pair
 NAME = "by hand (numba)"
 
 SUMS = {"contract", "reassoc"}  # sums in any order: without it LLVM may not vectorise them
-TILE = 128  # columns of the mixture's data whose intermediates stay in the cache
+TILE = 64  # points of the mixture whose intermediates stay in the cache
 
 
 def prepare(problem: Problem) -> Run | None:
@@ -281,7 +281,7 @@ def mixture(logits: Any, means: Any, factors: Any, data: Any, place: Any, below:
     """Walk over the data in tiles, point by point in the innermost loops; so the data are kept by columns."""
 
     @njit(error_model="numpy", fastmath=SUMS)
-    def sweep(logits, means, factors, columns, scales, logs, y, dy, g_logits, g_means, g_factors):
+    def sweep(logits, means, factors, columns, scales, logs, y, z, row, g_logits, g_means, g_factors):
         components, size = means.shape
         count = columns.shape[1]
         g_logits[:], g_means[:], g_factors[:] = 0.0, 0.0, 0.0
@@ -303,14 +303,18 @@ def mixture(logits: Any, means: Any, factors: Any, data: Any, place: Any, below:
                     logs[k, n] = shift
                 at = size
                 for i in range(size):
+                    middle, scale = means[k, i], scales[k, i]
                     for n in range(width):
-                        y[k, i, n] = scales[k, i] * (x[i, n] - means[k, i])
+                        z[i, n] = x[i, n] - middle
+                        row[n] = scale * z[i, n]
                     for j in range(i):
+                        factor = factors[k, at]
                         for n in range(width):
-                            y[k, i, n] += factors[k, at] * (x[j, n] - means[k, j])
+                            row[n] += factor * z[j, n]
                         at += 1
                     for n in range(width):
-                        logs[k, n] -= 0.5 * y[k, i, n] * y[k, i, n]
+                        y[k, i, n] = row[n]
+                        logs[k, n] -= 0.5 * row[n] * row[n]
             for n in range(width):
                 highest = -np.inf
                 for k in range(components):
@@ -329,17 +333,19 @@ def mixture(logits: Any, means: Any, factors: Any, data: Any, place: Any, below:
                 g_logits[k] += share
                 at = size
                 for i in range(size):
+                    middle = means[k, i]
                     lone, step = 0.0, 0.0
                     for n in range(width):
-                        dy[n] = -logs[k, n] * y[k, i, n]
-                        lone += dy[n]
-                        step += dy[n] * (x[i, n] - means[k, i])
+                        z[i, n] = x[i, n] - middle
+                        row[n] = -logs[k, n] * y[k, i, n]
+                        lone += row[n]
+                        step += row[n] * z[i, n]
                     g_means[k, i] -= scales[k, i] * lone
                     g_factors[k, i] += share + scales[k, i] * step
                     for j in range(i):
                         step = 0.0
                         for n in range(width):
-                            step += dy[n] * (x[j, n] - means[k, j])
+                            step += row[n] * z[j, n]
                         g_factors[k, at] += step
                         g_means[k, j] -= factors[k, at] * lone
                         at += 1
@@ -354,6 +360,7 @@ def mixture(logits: Any, means: Any, factors: Any, data: Any, place: Any, below:
         np.empty((components, size)),
         np.empty((components, TILE)),
         np.empty((components, size, TILE)),
+        np.empty((size, TILE)),
         np.empty(TILE),
     )
     gradients = tuple(np.empty_like(a) for a in arguments)
