@@ -19,15 +19,21 @@ PICTURE = ROOT / "benchmarks" / "elementwise.svg"
 
 @dataclass(frozen=True)
 class Pace:
-    """Say how much time goes into figures: rounds, and seconds that one call may take of all of them."""
+    """Say how much time goes into figures.
+
+    These are the rounds of warm calls and of first gradients, the seconds that one call may take of all its rounds,
+    the points of the curve, and the processes that start cold.
+    """
 
     warm: int
     first: int
     budget: float
+    points: int
     processes: int
 
 
-FULL, QUICK = Pace(warm=25, first=5, budget=1.5, processes=5), Pace(warm=5, first=1, budget=0.2, processes=2)
+FULL = Pace(warm=25, first=5, budget=1.5, points=7, processes=5)
+QUICK = Pace(warm=5, first=0, budget=0.2, points=6, processes=2)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -35,7 +41,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw time against n to FILE (.svg, .png)")
     parser.add_argument("--readme", action="store_true", help="replace the figures and the picture in README.md")
-    parser.add_argument("--quick", action="store_true", help="few repeats: rough figures in two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="rough figures in two minutes: few repeats, no first gradients"
+    )
     parser.add_argument("--only", metavar="TEXT", default="", help="only rows whose title contains TEXT")
     parser.add_argument("--peers", nargs="+", choices=peers.PACKAGES, default=list(peers.PACKAGES), help="only these")
     parser.add_argument("--session", choices=SESSIONS, help=argparse.SUPPRESS)  # what a child process measures
@@ -94,10 +102,11 @@ def measure_alone(chosen: argparse.Namespace) -> list[Timing]:
     for problem in picked(problems.FULL, chosen):
         runs = measure.prepare(problem, found)
         timings += measure.measure_warm(problem, runs, repeats=rate.warm, budget=rate.budget)
-        known = {name: found[name] for name, run in runs.items() if run.read is not None}
-        timings += measure.measure_first(problem, known, repeats=rate.first, budget=rate.budget)
+        if rate.first:
+            known = {name: found[name] for name, run in runs.items() if run.read is not None}
+            timings += measure.measure_first(problem, known, repeats=rate.first, budget=rate.budget)
     curve = {name: peer for name, peer in found.items() if name not in plot.LEFT_OUT}
-    for problem in picked(problems.CURVE, chosen):
+    for problem in picked(problems.CURVE[: rate.points], chosen):
         runs = measure.prepare(problem, curve)
         timings += measure.measure_warm(problem, runs, measure.CURVE, repeats=rate.warm, budget=rate.budget / 3)
     return timings
