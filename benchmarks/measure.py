@@ -1,10 +1,11 @@
 """Compare the peers' results, then time them in turns."""
 
 import math
+import sys
 import time
 import timeit
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -14,16 +15,21 @@ from .peers import Peer, Run
 from .problems import Problem
 
 # error relative to the largest component; central differences cannot do better than about eps ** (2 / 3)
-TOLERANCE, TOLERANCE_OF_DIFFERENCES = 1e-11, 1e-6
+TOLERANCE, TOLERANCE_OF_DIFFERENCES, TOLERANCE_OF_FLOAT32 = 1e-11, 1e-6, 1e-4
 
 REFERENCE = ("handwritten", "tapead")  # the first of them that ran is the one to agree with
 
 Result = tuple[float, tuple[np.ndarray, ...]]
 
 
+WARM, THREADED = "value and gradient, one thread", "value and gradient, all cores"
+FIRST, CURVE = "first gradient of a new function", "time against n"
+MEMORY, COLD = "peak memory of a gradient", "cold start"
+
+
 @dataclass(frozen=True)
 class Timing:
-    """Hold what one peer took for one problem: seconds per call, one figure a repeat."""
+    """Hold what one peer took for one problem: seconds per call (bytes in the table MEMORY), one figure a repeat."""
 
     table: str
     problem: str
@@ -31,9 +37,18 @@ class Timing:
     repeats: tuple[float, ...]
 
     @property
-    def seconds(self) -> float:
+    def median(self) -> float:
         """Give the median of the repeats."""
         return median(self.repeats)
+
+    def plain(self) -> dict[str, Any]:
+        """Give the timing as data that JSON can hold."""
+        return asdict(self) | {"median": self.median}
+
+    @staticmethod
+    def read(figures: Mapping[str, Any]) -> "Timing":
+        """Make a timing of what `plain` gave."""
+        return Timing(figures["table"], figures["problem"], figures["peer"], tuple(figures["repeats"]))
 
 
 def require_agreement(problem: Problem, results: Mapping[str, Result]) -> None:
@@ -43,6 +58,8 @@ def require_agreement(problem: Problem, results: Mapping[str, Result]) -> None:
     for name, (other_value, other_gradients) in results.items():
         loose = "differences" in (name, reference)
         tolerance = TOLERANCE_OF_DIFFERENCES if loose else TOLERANCE
+        if np.asarray(problem.arguments[0]).dtype == np.float32:
+            tolerance = TOLERANCE_OF_FLOAT32
         pairs = zip((value, *gradients), (other_value, *other_gradients), strict=True)
         for k, (expected, got) in enumerate(pairs):
             what = f"gradient {k - 1}" if k else "value"
@@ -92,32 +109,41 @@ def loops_for(call: Callable[[], Any], seconds: float) -> int:
 
 
 def prepare(problem: Problem, peers: Mapping[str, Peer]) -> dict[str, Run]:
-    """Prepare the peers that know the problem, call each once, and require that they agree."""
-    runs = {name: run for name, peer in peers.items() if (run := peer.prepare(problem)) is not None}
-    require_agreement(problem, {name: run.read(run.call()) for name, run in runs.items()})
+    """Prepare the peers that know the problem, call each once, and require that those with a gradient agree."""
+    runs: dict[str, Run] = {}
+    results: dict[str, Result] = {}
+    for name, peer in peers.items():
+        run = None if name in problem.without else peer.prepare(problem)
+        if run is not None:
+            runs[name] = run
+            result = run.call()
+            if run.read is not None:
+                results[name] = run.read(result)
+    require_agreement(problem, results)
     return runs
 
 
-WARM, FIRST = "value and gradient, warm", "first gradient of a new function"
-
-
-def measure_warm(problem: Problem, peers: Mapping[str, Peer], **settings: Any) -> list[Timing]:
+def measure_warm(problem: Problem, runs: Mapping[str, Run], table: str = WARM, **settings: Any) -> list[Timing]:
     """Time calls of a function that has been called before."""
-    runs = prepare(problem, peers)
+    print(f"{problem.title}: {table}", file=sys.stderr, flush=True)
     figures = interleave({name: run.call for name, run in runs.items()}, **settings)
-    return [Timing(WARM, problem.title, name, repeats) for name, repeats in figures.items()]
+    return [Timing(table, problem.title, name, repeats) for name, repeats in figures.items()]
 
 
 def measure_first(problem: Problem, peers: Mapping[str, Peer], **settings: Any) -> list[Timing]:
-    """Time definition and first call of a function that is new at each repeat, in a process that is warm."""
+    """Time definition and first call of a function that is new at each repeat, in a process that is warm.
+
+    The peers must know the problem.
+    """
 
     def first(peer: Peer) -> Callable[[], Any]:
         def call() -> Any:
             run = peer.prepare(problem)
-            return run.call() if run else None
+            assert run is not None
+            return run.call()
 
         return call
 
-    known = {name: first(peer) for name, peer in peers.items() if peer.prepare(problem) is not None}
-    figures = interleave(known, slice_seconds=0.0, **settings)
+    print(f"{problem.title}: {FIRST}", file=sys.stderr, flush=True)
+    figures = interleave({name: first(peer) for name, peer in peers.items()}, slice_seconds=0.0, **settings)
     return [Timing(FIRST, problem.title, name, repeats) for name, repeats in figures.items()]

@@ -4,8 +4,10 @@ A formula takes the namespace to compute with (`numpy`, `jax.numpy`, ...), the n
 functions, the arguments to differentiate, the batch, and the constants, in this order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy
@@ -18,6 +20,7 @@ class Problem:
 
     `arguments` are differentiated; `batch` is passed beside them at every call, as an optimizer's minibatch
     is; `constants` are closed over. `kind` is the name under which a peer keeps a spelling of its own.
+    `without` names the peers that would take minutes.
     """
 
     kind: str
@@ -26,6 +29,7 @@ class Problem:
     arguments: tuple[Any, ...]
     batch: tuple[Any, ...] = ()
     constants: tuple[Any, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def argnums(self) -> int | tuple[int, ...]:
@@ -61,9 +65,59 @@ def softmax_formula(np: Any, special: Any, weights: Any, bias: Any, images: Any,
     return np.mean(special.logsumexp(scores, axis=1) - chosen)
 
 
+def elementwise_formula(np: Any, special: Any, x: Any, y: Any) -> Any:
+    return np.sum(np.sin(x) * y + (x - y) ** 2 * np.exp(-x))
+
+
+def chain_formula(np: Any, special: Any, x: Any, y: Any) -> Any:
+    z = x * y + x
+    z = z * z - y
+    z = z * x + y * z
+    return np.sum(z * z)
+
+
+def long_chain_formula(np: Any, special: Any, x: Any) -> Any:
+    z = x
+    for _ in range(5):
+        z = np.exp(-np.sin(z) * x)
+    return np.sum(z)
+
+
+def graph_formula(np: Any, special: Any, x: Any, rounds: int) -> Any:
+    nodes = list(x)
+    for k in range(rounds):
+        nodes.append(np.log1p(np.exp(nodes[-10])))
+        nodes.append(x[k % len(x)] * sum(nodes[-30:-10:5]))  # the factor keeps the numbers bounded
+        nodes.append(nodes[-20] * nodes[-10])
+        weights = np.exp(np.stack(nodes[-4:]))
+        nodes.extend(weights / np.sum(weights))
+    return sum(nodes[-30:])
+
+
+def network_formula(
+    np: Any, special: Any, w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any, images: Any, labels: Any
+) -> Any:
+    hidden = np.tanh(np.tanh(images @ w1 + b1) @ w2 + b2)
+    return softmax_formula(np, special, w3, b3, hidden, labels)
+
+
+def mixture_formula(
+    np: Any, special: Any, logits: Any, means: Any, factors: Any, data: Any, place: Any, below: Any, unit: Any
+) -> Any:
+    size = means.shape[1]
+    diagonal = factors[:, :size]
+    # the transposed factor of every component, its diagonal given by logarithms
+    factor = factors[:, place] * below + np.exp(diagonal)[:, None, :] * unit
+    scaled = (data - means[:, None, :]) @ factor
+    logs = (logits + np.sum(diagonal, axis=1))[:, None] - 0.5 * np.sum(scaled**2, axis=2)
+    return np.sum(special.logsumexp(logs, axis=0)) - len(data) * special.logsumexp(logits, axis=0)
+
+
 def rosenbrock(n: int = 10) -> Problem:
     """State Rosenbrock's function of `n` variables, written with slices."""
-    return Problem("rosenbrock", f"Rosenbrock, n={n}", rosenbrock_formula, (numpy.linspace(-1.0, 1.0, n),))
+    x = numpy.linspace(-1.0, 1.0, n)
+    without = ("differences",) if n > 1000 else ()
+    return Problem("rosenbrock", f"Rosenbrock, n={n:,}", rosenbrock_formula, (x,), without=without)
 
 
 def logistic(rows: int = 100, columns: int = 10) -> Problem:
@@ -72,7 +126,7 @@ def logistic(rows: int = 100, columns: int = 10) -> Problem:
     features = random.standard_normal((rows, columns))
     signs = numpy.where(random.random(rows) < 0.5, -1.0, 1.0)
     w = 0.1 * random.standard_normal(columns)
-    title = f"logistic loss, {rows}x{columns}"
+    title = f"logistic loss, {rows:,}x{columns}"
     return Problem("logistic", title, logistic_formula, (w,), constants=(features, signs))
 
 
@@ -108,17 +162,113 @@ def minibatch(rows: int = 64) -> Problem:
     return Problem("softmax", f"digits softmax, batch of {rows}", softmax_formula, start(), batch=digits(rows))
 
 
-FULL: tuple[Callable[[], Problem], ...] = (rosenbrock, logistic, loop, softmax, minibatch)
+def elementwise(n: int = 1_000_000, dtype: Any = numpy.float64) -> Problem:
+    """State a loss of three transcendental functions a point, with gradients in both of its vectors."""
+    x, y = pair(n, dtype)
+    title = f"elementwise loss, n={n:,}{precision(dtype)}"
+    return Problem("elementwise", title, elementwise_formula, (x, y), without=("differences",) if n > 1000 else ())
+
+
+def chain(n: int = 1_000_000) -> Problem:
+    """State a chain of sums and products, whose time is that of moving memory."""
+    without = ("differences",) if n > 1000 else ()
+    return Problem("chain", f"cheap chain, n={n:,}", chain_formula, pair(n, numpy.float64), without=without)
+
+
+def long_chain(n: int = 10_000_000) -> Problem:
+    """State a chain of twenty operations, whose intermediates would fill much memory."""
+    x = numpy.random.default_rng(7).random(n)
+    return Problem("long chain", f"20-op chain, n={n:,}", long_chain_formula, (x,), without=("differences",))
+
+
+def pair(n: int, dtype: Any) -> tuple[Any, Any]:
+    random = numpy.random.default_rng(3)
+    return random.uniform(-1.0, 1.0, n).astype(dtype), random.uniform(-1.0, 1.0, n).astype(dtype)
+
+
+def precision(dtype: Any) -> str:
+    return "" if dtype == numpy.float64 else f", {numpy.dtype(dtype).name}"
+
+
+def graph(rounds: int = 2500, inputs: int = 100) -> Problem:
+    """State a graph of scalar operations, four a round, each on nodes that lie a fixed way back."""
+    x = numpy.random.default_rng(4).uniform(0.1, 0.4, inputs)
+    title = f"scalar graph, {4 * rounds:,} ops"
+    without = ("jax", "differences") if rounds > 100 else ()
+    return Problem("graph", title, graph_formula, (x,), constants=(rounds,), without=without)
+
+
+def network(sizes: tuple[int, ...] = (784, 256, 64, 10), rows: int = 128, dtype: Any = numpy.float64) -> Problem:
+    """State the loss of a network of three layers on random images, differentiated by all weights and biases."""
+    random = numpy.random.default_rng(5)
+    arguments: list[Any] = []
+    for above, below in pairwise(sizes):
+        arguments.append((random.standard_normal((above, below)) / numpy.sqrt(above)).astype(dtype))
+        arguments.append((0.1 * random.standard_normal(below)).astype(dtype))
+    batch = random.random((rows, sizes[0])).astype(dtype), random.integers(0, sizes[-1], rows)
+    title = f"MLP {'-'.join(map(str, sizes))}, batch of {rows}{precision(dtype)}"
+    without = ("differences",) if sizes[0] > 100 else ()
+    return Problem("network", title, network_formula, tuple(arguments), batch=batch, without=without)
+
+
+def mixture(rows: int = 1000, components: int = 25, size: int = 10) -> Problem:
+    """State the log-likelihood of a mixture of Gaussians with full covariances.
+
+    Differentiated are the logits of the weights, the means, and for each component the factor of its inverse
+    covariance: the logarithms of the diagonal, then what lies below it, row by row.
+    """
+    random = numpy.random.default_rng(6)
+    count = size * (size - 1) // 2
+    logits = random.standard_normal(components)
+    means = random.standard_normal((components, size))
+    factors = 0.3 * random.standard_normal((components, size + count))
+    data = random.standard_normal((rows, size))
+    place = numpy.zeros((size, size), numpy.int64)
+    place.T[numpy.tril_indices(size, -1)] = size + numpy.arange(count)
+    below, unit = numpy.where(place, 1.0, 0.0), numpy.eye(size)
+    title = f"Gaussian mixture, d={size}, K={components}, N={rows:,}"
+    without = ("differences",) if rows > 100 else ()
+    constants = (data, place, below, unit)
+    return Problem("mixture", title, mixture_formula, (logits, means, factors), constants=constants, without=without)
+
+
+FULL: tuple[Callable[[], Problem], ...] = (
+    rosenbrock,
+    logistic,
+    loop,
+    graph,
+    lambda: rosenbrock(100_000),
+    elementwise,
+    lambda: elementwise(dtype=numpy.float32),
+    chain,
+    lambda: logistic(10_000, 100),
+    network,
+    lambda: network(dtype=numpy.float32),
+    mixture,
+    softmax,
+    minibatch,
+)
+#: those whose peers may use all cores in a table of their own
+THREADED: tuple[Callable[[], Problem], ...] = (elementwise, lambda: elementwise(dtype=numpy.float32), chain)
+#: the elementwise loss at every size that is drawn
+CURVE: tuple[Callable[[], Problem], ...] = tuple(partial(elementwise, 10**k) for k in range(1, 8))
 SMALL: tuple[Callable[[], Problem], ...] = (
     lambda: rosenbrock(4),
     lambda: logistic(6, 3),
     lambda: loop(5),
+    lambda: graph(5, 31),
+    lambda: elementwise(7),
+    lambda: elementwise(7, numpy.float32),
+    lambda: chain(7),
+    lambda: network((5, 4, 3, 2), 6),
+    lambda: network((5, 4, 3, 2), 6, numpy.float32),
+    lambda: mixture(7, 3, 2),
     lambda: softmax(7),
     lambda: minibatch(5),
 )
 
 
-def available(makers: tuple[Callable[[], Problem], ...]) -> list[Problem]:
+def available(makers: Sequence[Callable[[], Problem]]) -> list[Problem]:
     """Make the problems whose data is there: those on digits need scikit-learn."""
     problems = []
     for make in makers:

@@ -22,6 +22,9 @@ from ..problems import Problem
 # module of this folder: package that it needs, in the order of the table's columns
 PACKAGES = {
     "tapead": "tapead",
+    "threaded": "tapead",
+    "forward": "tapead",
+    "limit": "numba",
     "handwritten": "numba",
     "casadi": "casadi",
     "jax": "jax",
@@ -36,11 +39,11 @@ class Run:
     """Hold one peer's value and gradient of one problem.
 
     `call` is what is timed; it takes and leaves the peer's own arrays. `read` turns its result into a float
-    and one NumPy array per differentiated argument.
+    and one NumPy array per differentiated argument; it is None where the call is a yardstick and gives no gradient.
     """
 
     call: Callable[[], Any]
-    read: Callable[[Any], tuple[float, tuple[np.ndarray, ...]]]
+    read: Callable[[Any], tuple[float, tuple[np.ndarray, ...]]] | None
 
 
 class Peer(Protocol):

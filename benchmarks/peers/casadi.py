@@ -88,9 +88,43 @@ def softmax(problem: Problem) -> Run:
     return bind(inputs, numbers, value, [weights, bias])
 
 
+def graph(problem: Problem) -> Run:
+    (number,) = problem.arguments
+    (rounds,) = problem.constants
+    x = casadi.SX.sym("x", number.size)
+    nodes = casadi.vertsplit(x)
+    for k in range(rounds):
+        nodes.append(casadi.log1p(casadi.exp(nodes[-10])))
+        nodes.append(x[k % number.size] * sum(nodes[-30:-10:5]))
+        nodes.append(nodes[-20] * nodes[-10])
+        weights = [casadi.exp(node) for node in nodes[-4:]]
+        total = sum(weights)
+        nodes.extend(weight / total for weight in weights)
+    return bind([x], [number], sum(nodes[-30:]), [x])
+
+
+def elementwise(problem: Problem) -> Run | None:
+    if problem.arguments[0].dtype != np.float64:
+        return None
+    x, y = (casadi.MX.sym(name, number.size) for name, number in zip("xy", problem.arguments, strict=True))
+    value = casadi.sum1(casadi.sin(x) * y + (x - y) ** 2 * casadi.exp(-x))
+    return bind([x, y], list(problem.arguments), value, [x, y])
+
+
+def chain(problem: Problem) -> Run:
+    x, y = (casadi.MX.sym(name, number.size) for name, number in zip("xy", problem.arguments, strict=True))
+    z = x * y + x
+    z = z * z - y
+    z = z * x + y * z
+    return bind([x, y], list(problem.arguments), casadi.sum1(z * z), [x, y])
+
+
 KINDS: dict[str, Callable[[Problem], Run]] = {
     "rosenbrock": rosenbrock,
     "logistic": logistic,
     "loop": loop,
     "softmax": softmax,
+    "graph": graph,
+    "elementwise": elementwise,
+    "chain": chain,
 }
