@@ -36,6 +36,9 @@ ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
 X, Y, W, Z = range(4)  # the registers of a block of one instruction
 
+#: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
+IN_PLACE = 1 << 14
+
 #: the passes over a plan that can be switched off; results must not depend on them
 PASSES = frozenset({"fuse"})
 
@@ -100,7 +103,7 @@ class Planner:
         passes: Collection[str] | None = None,
     ) -> None:
         self.passes = PASSES if passes is None else passes
-        self.tape, self.plan = tape, Plan()
+        self.tape, self.plan, self.wrt = tape, Plan(), frozenset(wrt)
         self.storage_of = [b.storage for b in tape.buffers]
         self.needed = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
@@ -223,7 +226,8 @@ class Planner:
                     values += -values % 64
                 plan.value_places[s] = values
                 values += size
-            if s in self.adjoints and s not in plan.adjoint_places:
+            outside = s in self.wrt and size > IN_PLACE
+            if s in self.adjoints and s not in plan.adjoint_places and not outside:
                 adjoints += -adjoints % 64
                 plan.adjoint_places[s] = adjoints
                 adjoints += size
