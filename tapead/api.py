@@ -19,7 +19,7 @@ from .program import GuardFailed
 from .record import ForeignTape, current, live_recordings
 from .tensor import Tensor
 from .trace import Trace
-from .tree import PLAIN, flatten, is_traced, normal, paths, signature, unflatten
+from .tree import PLAIN, Reader, flatten, is_traced, normal, paths, reader, signature, unflatten
 
 #: how many traces a function keeps, unless told otherwise
 MAX_TRACES = 64
@@ -63,6 +63,7 @@ class Differentiated:
         self._kept: OrderedDict[int, tuple[Hashable, Trace]] = OrderedDict()
         self._branches: dict[Hashable, Trace] = {}
         self._forms: dict[Any, _Form] = {}
+        self._form: _Form | None = None
         self._binding: Binding | None = None
         self._lock = threading.RLock()
         self.last: Trace | None = None
@@ -71,18 +72,34 @@ class Differentiated:
         return f"<{'value_and_grad' if self.with_value else 'grad'} of {self.__name__}>"
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        form = self._form
+        if form is not None and form.reader is not None and not kwargs:
+            leaves: list[Any] = []
+            if form.reader.read(args, leaves):
+                replayed = self._replay(form, leaves, out)
+                if replayed is not None:
+                    return replayed
         leaves, structure = flatten((args, kwargs))
-        form = self._forms.get(structure)
+        latest, form = form, self._forms.get(structure)
         if form is None:
-            form = self._forms[structure] = self._form(args, kwargs)
-        if form.bound is not None:
-            trace, binding = form.bound
-            replayed = binding.replay(binding, leaves, None if out is None else self._spread(out, form))
+            form = self._forms[structure] = self._form_of(args, kwargs, structure)
+        if form is not latest:
+            replayed = self._replay(form, leaves, out)
             if replayed is not None:
-                self._follow(trace, form)
-                value, gradients = replayed
-                return self._packed(value, None, form.assembled(gradients))
+                return replayed
         return self._call(args, kwargs, leaves, structure, form, out)
+
+    def _replay(self, form: _Form, leaves: list[Any], out: Any) -> Any:
+        """Do a call in compiled code; give None where the leaves are not such as the last trace of the form takes."""
+        if form.bound is None:
+            return None
+        trace, binding = form.bound
+        replayed = binding.replay(binding, leaves, None if out is None else self._spread(out, form))
+        if replayed is None:
+            return None
+        self._follow(trace, form)
+        value, gradients = replayed
+        return self._packed(value, None, form.assembled(gradients))
 
     @property
     def traces_kept(self) -> int:
@@ -116,7 +133,7 @@ class Differentiated:
             return ((value, aux) if self.has_aux else value), gradient
         return (gradient, aux) if self.has_aux else gradient
 
-    def _form(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Form:
+    def _form_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], structure: Any) -> _Form:
         """Check argnums against the arguments; give which leaves are differentiated, and the trees that they make."""
         count = len(args)
         for a in self._chosen:
@@ -132,7 +149,9 @@ class Differentiated:
         wrt = [starts[a] + k for a in chosen for k in range(structures[a].num_leaves)]
         trees = [(None if structures[a].is_leaf() else structures[a], structures[a].num_leaves) for a in chosen]
         direct = not kwargs and not self.has_aux and all(structure.is_leaf() for structure in structures)
-        return _Form(wrt, trees, not isinstance(self.argnums, list | tuple), direct)
+        readers = [None if tree is None else reader(tree) for tree, _ in trees]
+        by_reader = None if kwargs else reader(structure.child(0))
+        return _Form(wrt, trees, readers, not isinstance(self.argnums, list | tuple), direct, by_reader)
 
     def _check_leaf(self, leaf: Any, args: tuple[Any, ...], i: int) -> None:
         dtype = getattr(leaf, "dtype", None)
@@ -162,9 +181,13 @@ class Differentiated:
                 f"out= must be a tuple of {len(form.trees)}, one for each of argnums={self.argnums!r}"
             )
         found: list[Any] = []
-        for (tree, _), part in zip(form.trees, outs, strict=True):
+        for (tree, _), read, part in zip(form.trees, form.readers, outs, strict=True):
             if tree is None:
                 found.append(part)
+                continue
+            quick: list[Any] = []
+            if read is not None and read.read(part, quick):
+                found += quick
                 continue
             part_leaves, structure = flatten(part)
             if structure != tree:
@@ -213,7 +236,7 @@ class Differentiated:
 
     def _follow(self, trace: Trace, form: _Form) -> None:
         """Note what the last call ran, and let the next one go to compiled code if it may."""
-        self.last = trace
+        self.last, self._form = trace, form
         binding = form.bound[1] if form.bound is not None and form.direct else None
         if binding is None and self._binding is not None:
             binding = idle(Differentiated.__call__)
@@ -281,15 +304,18 @@ class _Form:
 
     wrt: list[int]
     trees: list[tuple[Any, int]]
+    readers: list[Reader | None]  # of the trees
     single: bool
     direct: bool  # the arguments themselves are the leaves
+    reader: Reader | None  # of the arguments, where none is given by name
     bound: tuple[Trace, Binding] | None = None  # the last trace and its binding
 
     def assembled(self, gradients: Sequence[Any]) -> Any:
         """Make the trees of the gradients by each leaf."""
-        made, rest = [], iter(gradients)
+        made, start = [], 0
         for tree, count in self.trees:
-            made.append(next(rest) if tree is None else unflatten(tree, [next(rest) for _ in range(count)]))
+            made.append(gradients[start] if tree is None else unflatten(tree, gradients[start : start + count]))
+            start += count
         return made[0] if self.single else tuple(made)
 
 

@@ -145,9 +145,7 @@ def _fits(program: Program, k: int, leaf: Any) -> bool:
     return NUMBERS.get(type(leaf)) is dtype.type
 
 
-def _describe(
-    row: Any, leaf: Any, stretch: Any, size: int, words: Sequence[tuple[Any, int]], kept: list[Any]
-) -> None:
+def _describe(row: Any, leaf: Any, stretch: Any, size: int, words: Sequence[tuple[Any, int]], kept: list[Any]) -> None:
     """Fill a row: what objects it takes, and where their numbers are copied to, or which words take their address."""
     if type(leaf) is np.ndarray:
         dimensions = np.array([*leaf.shape, 0], np.int64)
