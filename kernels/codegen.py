@@ -225,11 +225,9 @@ def entry(group: str) -> str:
 
 SWEEPS = '''"""The sweeps, compiled: as Python calls them, and behind the calls of differentiated functions."""
 
-from numba import types
-
 from .jit import callable_kernel, entry_point
 from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE, OUT, TUPLE, TYPE
-from .pointers import as_i8, call1, call2, call4, data_address
+from .pointers import as_i8, call1, call2, call4
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
 from .sweeps import sweep as sweeps
 
@@ -242,14 +240,6 @@ def sweep(table, gradient):
 @callable_kernel("int64(int64, int64)", nogil=True)
 def sweep_released(table, gradient):
     return sweeps(table, gradient)
-
-
-_ARRAYS = [types.Array(t, 1, "C", readonly=True) for t in (types.float64, types.float32, types.int64, types.boolean)]
-
-
-@callable_kernel([types.int64(array) for array in _ARRAYS])
-def address(array):
-    return data_address(array)
 
 
 @entry_point

@@ -94,7 +94,6 @@ class Program:
         sweeps = library.load("sweeps")
         self.long = self.plan.work > LONG
         self.sweep = sweeps.sweep_released if self.long else sweeps.sweep
-        self.address = sweeps.address
         self._free: list[Workspace] = []
 
     def _rows(self, rows: Sequence[Row]) -> Any:
@@ -120,7 +119,7 @@ class Program:
                 flat = flat.copy()
             flat = flat.reshape(-1)
             buffers = self.input_buffers[i]
-            workspace.value_table[buffers] = self.address(flat) + self.offsets[buffers]
+            workspace.value_table[buffers] = _address(flat) + self.offsets[buffers]
             return flat
         slot[...] = value
         return slot
