@@ -76,15 +76,3 @@ def call2(typing_context: Any, address: Any, a: Any, b: Any) -> Any:
 def call4(typing_context: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Call the C function at an address: four words in, a word out."""
     return _caller(4)
-
-
-@intrinsic
-def data_address(typing_context: Any, array: Any) -> Any:
-    """Give the address of an array's first element."""
-    signature = types.int64(array)
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.ptrtoint(data, ir.IntType(64))
-
-    return signature, codegen

@@ -66,7 +66,7 @@ def is_array(row, thing):  # type: ignore[no-untyped-def]
     if as_i4(thing + FLAGS)[0] & IN_ORDER != IN_ORDER:
         return False
     found, expected = as_i8(a[DIMENSIONS]), as_i8(row[OF_DIMENSIONS])
-    for i in range(row[OF_AXES]):
+    for i in range(row[OF_AXES]):  # noqa: SIM110 (numba has no all())
         if found[i] != expected[i]:
             return False
     return True
