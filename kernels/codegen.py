@@ -221,14 +221,12 @@ def entry(group: str) -> str:
     return "\n".join([*lines, "    return 0", ""])
 
 
-SWEEPS = '''"""The sweeps, compiled: `sweep`, and `sweep_released`, which lets go of the interpreter lock meanwhile."""
+SWEEPS = '''"""The sweeps, compiled: as Python calls them, and behind the calls of differentiated functions."""
 
-import numpy as np
-from numba import types
-
-from .constants import INPUT, OUTPUT, SIZE, SLOPES
 from .jit import callable_kernel, entry_point
-from .pointers import as_f8, as_i4, as_i8, data_address
+from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE, OUT, TUPLE, TYPE
+from .pointers import as_i4, as_i8, call1, call2, call4
+from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
 from .sweeps import sweep as sweeps
 
 
@@ -251,34 +249,48 @@ def clear(p, values, adjoints, services):
     return 0
 
 
-_ARRAYS = [types.Array(t, 1, "C", readonly=True) for t in (types.float64, types.float32, types.int64, types.boolean)]
+@entry_point
+def call(self, arguments, count, names):
+    """Call a differentiated function: its first slot holds its binding."""
+    binding = as_i8(self)[2]
+    t = table_of(binding)
+    python, values = as_i8(t[PYTHON]), as_i8(arguments)
+    given = count & 0x7FFFFFFFFFFFFFFF  # the sign is a flag
+    mine, outs = given == t[LEAVES], 0
+    if mine and names != 0:
+        mine = as_i8(names)[LENGTH] == 1 and as_i8(names)[ITEMS] == python[OUT]
+        if mine and values[given] != python[NONE]:
+            outs = arguments + 8 * given
+            if t[SINGLE] == 0:
+                target = as_i8(values[given])
+                mine = target[TYPE] == python[TUPLE] and target[LENGTH] == t[SLOPES]
+                outs = values[given] + 8 * ITEMS
+    if mine:
+        result = replay(binding, arguments, outs, False)
+        if result != NOT_MINE:
+            return 0 if result == FAILED else result
+    method = call2(python[NEW_METHOD], python[GENERAL], self)
+    if method == 0:
+        return 0
+    result = call4(python[CALL], method, arguments, count, names)
+    call1(python[DROP], method)
+    return result
 
 
-@callable_kernel([types.int64(array) for array in _ARRAYS])
-def address(array):
-    return data_address(array)
-
-
-_VECTORS = [types.Array(types.float64, 1, "C", readonly=readonly) for readonly in (False, True)]
-
-
-@callable_kernel([types.float64(types.int64, x, types.float64[::1]) for x in _VECTORS])
-def sweep_vector(table, x, gradient):
-    """Copy x in, sweep, copy the gradient out; give the value, or NaN where anything is in the way."""
-    t = as_i8(table)
-    n, inside, outside = t[SIZE], data_address(x), data_address(gradient)
-    apart = inside + 8 * n <= outside or outside + 8 * n <= inside
-    if x.size != n or gradient.size != n or not apart:
-        return np.nan
-    source, target = as_f8(inside), as_f8(t[INPUT])
-    for i in range(n):
-        target[i] = source[i]
-    if sweeps(table) != 0:
-        return np.nan
-    source, target = as_f8(t[SLOPES]), as_f8(outside)
-    for i in range(n):
-        target[i] = source[i]
-    return as_f8(t[OUTPUT])[0]
+@entry_point
+def replay_lists(self, arguments, count, names):
+    """Call with (binding, list of leaves, list of targets or None); give (value, gradients), or None where it is not fit."""
+    values = as_i8(arguments)
+    t = table_of(values[0])
+    python, leaves, targets = as_i8(t[PYTHON]), as_i8(values[1]), as_i8(values[2])
+    mine, outs = leaves[LENGTH] == t[LEAVES], 0
+    if values[2] != python[NONE]:
+        mine, outs = mine and targets[LENGTH] == t[SLOPES], targets[ITEMS]
+    result = replay(values[0], leaves[ITEMS], outs, True) if mine else NOT_MINE
+    if result == NOT_MINE:
+        call1(python[HOLD], python[NONE])
+        return python[NONE]
+    return 0 if result == FAILED else result
 '''
 
 

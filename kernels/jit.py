@@ -4,10 +4,14 @@ Only entry points (in the generated files) are called from Python, so what they 
 leaving those out saves a tenth of the compile time. NumPy's error model: division by zero gives inf or NaN.
 """
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-from numba import cfunc, njit, types
+from numba import njit, types
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.runtime import rtsys
+from numba.core.sigutils import normalize_signature
 
 _inner: dict[str, Any] = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
@@ -17,8 +21,41 @@ kernel: Any = njit(**_inner)
 #: the same for loops that may add in another order, so that they vectorise
 summing_kernel: Any = njit(**_inner, fastmath={"reassoc", "contract"})
 
-#: an entry point with an address: (parameters, values, adjoints, services) -> status, all int64
-entry_point = cfunc(types.int64(*[types.int64] * 4), cache=True, error_model="numpy")
 
-#: an entry point that Python calls, kept in numba's cache
-callable_kernel = partial(njit, error_model="numpy", cache=True)
+class _Cache(FunctionCache):
+    """numba's cache on disk, without a refresh of all that numba can compile before anything is loaded.
+
+    That takes several times as long as the loading itself, and imports SciPy's linear algebra. What compiles does it.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
+class _EntryPoint(CFunc):
+    def enable_caching(self) -> None:
+        self._cache = _Cache(self._pyfunc)
+
+
+def entry_point(function: Callable[..., int]) -> Any:
+    """Compile an entry point with an address: four int64 in, an int64 out; kept in numba's cache."""
+    signature = normalize_signature(types.int64(*[types.int64] * 4))
+    made = _EntryPoint(function, signature, locals={}, options={"error_model": "numpy"})
+    made.enable_caching()
+    made.compile()
+    return made
+
+
+def callable_kernel(signature: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compile an entry point that Python calls; kept in numba's cache."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        made = njit(error_model="numpy", **options)(function)
+        made._cache = _Cache(function)
+        made.compile(signature)
+        made.disable_compile()
+        return made
+
+    return compiled

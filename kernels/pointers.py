@@ -43,29 +43,21 @@ def shifted(typing_context: Any, pointer: Any, count: Any) -> Any:
     return signature, codegen
 
 
-@intrinsic
-def call_kernel(typing_context: Any, address: Any, p: Any, values: Any, adjoints: Any, services: Any) -> Any:
-    """Call the kernel at an address: four int64 in (parameters, values, adjoints, services), a status out."""
-    signature = types.int64(types.int64, types.int64, types.int64, types.int64, types.int64)
+def _caller(count: int) -> Any:
+    """Make the code of an intrinsic that calls the C function at an address with words."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(64)
-        function = builder.inttoptr(arguments[0], ir.FunctionType(word, [word] * 4).as_pointer())
+        function = builder.inttoptr(arguments[0], ir.FunctionType(word, [word] * count).as_pointer())
         return builder.call(function, arguments[1:])
 
-    return signature, codegen
+    return types.int64(*[types.int64] * (count + 1)), codegen
 
 
 @intrinsic
-def data_address(typing_context: Any, array: Any) -> Any:
-    """Give the address of an array's first element."""
-    signature = types.int64(array)
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.ptrtoint(data, ir.IntType(64))
-
-    return signature, codegen
+def call_kernel(typing_context: Any, address: Any, p: Any, values: Any, adjoints: Any, services: Any) -> Any:
+    """Call the kernel at an address: four int64 in (parameters, values, adjoints, services), a status out."""
+    return _caller(4)
 
 
 @intrinsic
@@ -77,3 +69,21 @@ def address_of(typing_context: Any, pointer: Any) -> Any:
         return builder.ptrtoint(arguments[0], ir.IntType(64))
 
     return signature, codegen
+
+
+@intrinsic
+def call1(typing_context: Any, address: Any, a: Any) -> Any:
+    """Call the C function at an address: a word in, a word out."""
+    return _caller(1)
+
+
+@intrinsic
+def call2(typing_context: Any, address: Any, a: Any, b: Any) -> Any:
+    """Call the C function at an address: two words in, a word out."""
+    return _caller(2)
+
+
+@intrinsic
+def call4(typing_context: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Call the C function at an address: four words in, a word out."""
+    return _caller(4)

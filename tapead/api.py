@@ -7,20 +7,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .adjoint import grad_on_tape
+from .binding import Binding, idle, let_call
 from .errors import TapeadTypeError, TapeadValueError
-from .kernels import library
-from .program import IN_PLACE, GuardFailed
+from .kernels import library, objects
+from .program import GuardFailed
 from .record import ForeignTape, current, live_recordings
 from .tensor import Tensor
-from .trace import Output, Trace
-from .tree import PLAIN, flatten, is_traced, normal, paths, signature, unflatten
-
-empty, float64 = np.empty, np.float64  # looked up in every call
+from .trace import Trace
+from .tree import PLAIN, Reader, flatten, is_traced, normal, paths, reader, signature, unflatten
 
 #: how many traces a function keeps, unless told otherwise
 MAX_TRACES = 64
@@ -30,7 +29,11 @@ class Differentiated:
     """A function that gives a gradient (and value): what `grad` and `value_and_grad` make.
 
     Traces the function once per signature and replays from then on. Callable from several threads at once.
+
+    A call like the last one goes past `__call__`, to compiled code that finds the binding in the object's first slot.
     """
+
+    __slots__ = ("__dict__", "__weakref__", "_binding")
 
     def __init__(
         self,
@@ -60,7 +63,8 @@ class Differentiated:
         self._kept: OrderedDict[int, tuple[Hashable, Trace]] = OrderedDict()
         self._branches: dict[Hashable, Trace] = {}
         self._forms: dict[Any, _Form] = {}
-        self._vector: _Vector | None = None
+        self._form: _Form | None = None
+        self._binding: Binding | None = None
         self._lock = threading.RLock()
         self.last: Trace | None = None
 
@@ -68,19 +72,34 @@ class Differentiated:
         return f"<{'value_and_grad' if self.with_value else 'grad'} of {self.__name__}>"
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        vector = self._vector
-        if vector is not None and len(args) == 1 and not kwargs:
-            sweep, handle, shape, trace = vector
-            gradient = empty(shape) if out is None else out
-            try:
-                value = sweep(handle, args[0], gradient)
-            except TypeError:  # other arrays than it takes
-                self._vector = None
-            else:
-                if value == value:  # NaN may stand for what only the long way can tell
-                    self.last = trace
-                    return (float64(value), gradient) if self.with_value else gradient
-        return self._call(args, kwargs, out)
+        form = self._form
+        if form is not None and form.reader is not None and not kwargs:
+            leaves: list[Any] = []
+            if form.reader.read(args, leaves):
+                replayed = self._replay(form, leaves, out)
+                if replayed is not None:
+                    return replayed
+        leaves, structure = flatten((args, kwargs))
+        latest, form = form, self._forms.get(structure)
+        if form is None:
+            form = self._forms[structure] = self._form_of(args, kwargs, structure)
+        if form is not latest:
+            replayed = self._replay(form, leaves, out)
+            if replayed is not None:
+                return replayed
+        return self._call(args, kwargs, leaves, structure, form, out)
+
+    def _replay(self, form: _Form, leaves: list[Any], out: Any) -> Any:
+        """Do a call in compiled code; give None where the leaves are not such as the last trace of the form takes."""
+        if form.bound is None:
+            return None
+        trace, binding = form.bound
+        replayed = binding.replay(binding, leaves, None if out is None else self._spread(out, form))
+        if replayed is None:
+            return None
+        self._follow(trace, form)
+        value, gradients = replayed
+        return self._packed(value, None, form.assembled(gradients))
 
     @property
     def traces_kept(self) -> int:
@@ -89,11 +108,9 @@ class Differentiated:
 
     # ---- the general way -------------------------------------------------------------------------------------------
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-        leaves, structure = flatten((args, kwargs))
-        form = self._forms.get(structure)
-        if form is None:
-            form = self._forms[structure] = self._form(args)
+    def _call(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], leaves: list[Any], structure: Any, form: _Form, out: Any
+    ) -> Any:
         if Tensor in map(type, leaves):
             current("a traced value as an argument")
             return self._nested(args, kwargs, out)
@@ -109,17 +126,14 @@ class Differentiated:
             if not live_recordings():
                 raise
             return self._nested(args, kwargs, out)
-        made, rest = [], iter(gradients)
-        for tree, count in form.trees:
-            made.append(next(rest) if tree is None else unflatten(tree, [next(rest) for _ in range(count)]))
-        return self._packed(value, aux, made[0] if form.single else tuple(made))
+        return self._packed(value, aux, form.assembled(gradients))
 
     def _packed(self, value: Any, aux: Any, gradient: Any) -> Any:
         if self.with_value:
             return ((value, aux) if self.has_aux else value), gradient
         return (gradient, aux) if self.has_aux else gradient
 
-    def _form(self, args: tuple[Any, ...]) -> _Form:
+    def _form_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], structure: Any) -> _Form:
         """Check argnums against the arguments; give which leaves are differentiated, and the trees that they make."""
         count = len(args)
         for a in self._chosen:
@@ -134,8 +148,10 @@ class Differentiated:
         chosen = [a % count for a in self._chosen]
         wrt = [starts[a] + k for a in chosen for k in range(structures[a].num_leaves)]
         trees = [(None if structures[a].is_leaf() else structures[a], structures[a].num_leaves) for a in chosen]
-        plain = count == 1 and not isinstance(self.argnums, list | tuple) and structures[0].is_leaf()
-        return _Form(wrt, trees, not isinstance(self.argnums, list | tuple), plain and not self.has_aux)
+        direct = not kwargs and not self.has_aux and all(structure.is_leaf() for structure in structures)
+        readers = [None if tree is None else reader(tree) for tree, _ in trees]
+        by_reader = None if kwargs else reader(structure.child(0))
+        return _Form(wrt, trees, readers, not isinstance(self.argnums, list | tuple), direct, by_reader)
 
     def _check_leaf(self, leaf: Any, args: tuple[Any, ...], i: int) -> None:
         dtype = getattr(leaf, "dtype", None)
@@ -157,22 +173,31 @@ class Differentiated:
             f"{name} is {what}: only float64 and float32 values can be differentiated by. To do so, {fix}"
         )
 
-    def _targets(self, out: Any, form: _Form, leaves: list[Any]) -> list[Any]:
-        """Check the arrays that the gradient is to be written to."""
+    def _spread(self, out: Any, form: _Form) -> list[Any]:
+        """Give the leaves of out=, which must have the structure of the gradient."""
         outs = [out] if form.single else out
         if not isinstance(outs, list | tuple) or len(outs) != len(form.trees):
             raise TapeadTypeError(
                 f"out= must be a tuple of {len(form.trees)}, one for each of argnums={self.argnums!r}"
             )
         found: list[Any] = []
-        for (tree, _), part in zip(form.trees, outs, strict=True):
+        for (tree, _), read, part in zip(form.trees, form.readers, outs, strict=True):
             if tree is None:
                 found.append(part)
+                continue
+            quick: list[Any] = []
+            if read is not None and read.read(part, quick):
+                found += quick
                 continue
             part_leaves, structure = flatten(part)
             if structure != tree:
                 raise TapeadValueError(f"out= has the structure {structure}, the differentiated argument {tree}")
             found += part_leaves
+        return found
+
+    def _targets(self, out: Any, form: _Form, leaves: list[Any]) -> list[Any]:
+        """Check the arrays that the gradient is to be written to."""
+        found = self._spread(out, form)
         for k, (target, i) in enumerate(zip(found, form.wrt, strict=True)):
             check_out(target, leaves[i])
             if any(overlap(target, leaf) for leaf in leaves if type(leaf) is np.ndarray):
@@ -202,12 +227,23 @@ class Differentiated:
                         "random numbers or on state?"
                     ) from None
                 continue
-            self.last = trace
             if not trace.volatile:
                 self._latest[key] = trace
-                if form.plain and (self._vector is None or self._vector.trace is not trace):
-                    self._vector = _Vector.of(trace, leaves[0])
+                binding = trace.bind(Differentiated.__call__, leaves, form.single, self.with_value)
+                form.bound = None if binding is None else (trace, binding)
+            self._follow(trace, form)
             return result
+
+    def _follow(self, trace: Trace, form: _Form) -> None:
+        """Note what the last call ran, and let the next one go to compiled code if it may."""
+        self.last, self._form = trace, form
+        binding = form.bound[1] if form.bound is not None and form.direct else None
+        if binding is None and self._binding is not None:
+            binding = idle(Differentiated.__call__)
+        if binding is not self._binding:
+            first, self._binding = self._binding is None, binding
+            if first:
+                let_call(self)
 
     def _trace(self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, forced: Sequence[int]) -> Trace:
         start, loading = time.perf_counter(), sum(library.seconds.values())
@@ -228,8 +264,11 @@ class Differentiated:
             self._branches = {k: t for k, t in self._branches.items() if t is not old}
             if self._latest.get(old_key) is old:
                 del self._latest[old_key]
-            if self._vector is not None and self._vector.trace is old:
-                self._vector = None
+            for form in self._forms.values():
+                if form.bound is not None and form.bound[0] is old:
+                    if self._binding is form.bound[1]:
+                        self._binding = idle(Differentiated.__call__)
+                    form.bound = None
 
     def _nested(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         """Differentiate within a trace: the gradient is written on the tape of the outer function."""
@@ -259,33 +298,29 @@ def overlap(a: Any, b: Any) -> bool:
     return a is b or ((a.base is not None or b.base is not None) and bool(np.may_share_memory(a, b)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Form:
     """What a structure of arguments means: differentiated leaves, the trees (None: a leaf) that gradients make."""
 
     wrt: list[int]
     trees: list[tuple[Any, int]]
+    readers: list[Reader | None]  # of the trees
     single: bool
-    plain: bool  # one argument, itself the only leaf
+    direct: bool  # the arguments themselves are the leaves
+    reader: Reader | None  # of the arguments, where none is given by name
+    bound: tuple[Trace, Binding] | None = None  # the last trace and its binding
+
+    def assembled(self, gradients: Sequence[Any]) -> Any:
+        """Make the trees of the gradients by each leaf."""
+        made, start = [], 0
+        for tree, count in self.trees:
+            made.append(gradients[start] if tree is None else unflatten(tree, gradients[start : start + count]))
+            start += count
+        return made[0] if self.single else tuple(made)
 
 
-class _Vector(NamedTuple):
-    """The short way for a function of one short vector: copy in, both sweeps, copy out, in one compiled call."""
-
-    sweep: Callable[..., float]
-    handle: int
-    shape: tuple[int, ...]
-    trace: Trace
-
-    @staticmethod
-    def of(trace: Trace, x: Any) -> _Vector | None:
-        """Give the short way, if the function is of the kind that has one."""
-        sweeps = library.load("sweeps")
-        short = type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 1 and x.nbytes <= IN_PLACE
-        if not short or type(trace.value) is not Output or trace.program.sweep is not sweeps.sweep:
-            return None
-        handle = trace.program.short_way()
-        return None if handle is None else _Vector(sweeps.sweep_vector, handle, x.shape, trace)
+#: what is made: instances can be called by compiled code where the interpreter's objects can be read
+_Made: Any = objects.callable_type(Differentiated) if objects.readable() else Differentiated
 
 
 def value_and_grad(
@@ -307,7 +342,8 @@ def value_and_grad(
 
     Source: Griewank & Walther, Evaluating Derivatives (2008), chapter 3: the reverse mode.
     """
-    return Differentiated(f, argnums, has_aux, True, max_traces)
+    made: Differentiated = _Made(f, argnums, has_aux, True, max_traces)
+    return made
 
 
 def grad(
@@ -319,4 +355,5 @@ def grad(
     >>> tapead.grad(lambda x: np.sum(np.sin(x)))(np.zeros(2)).tolist()
     [1.0, 1.0]
     """
-    return Differentiated(f, argnums, has_aux, False, max_traces)
+    made: Differentiated = _Made(f, argnums, has_aux, False, max_traces)
+    return made

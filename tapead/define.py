@@ -72,9 +72,10 @@ class Tape(Recording):
             program = Program(self, inputs, [], target, range(len(inputs)))
         workspace = program.take()
         bound = [program.bind(workspace, k, value) for k, value in enumerate(self._inside)]
+        gradients = [program.bind_gradient(workspace, k) for k in range(len(inputs))]
         program.run(workspace)
         del bound
-        for variable, gradient in zip(self.variables, workspace.gradients, strict=True):
+        for variable, gradient in zip(self.variables, gradients, strict=True):
             variable.grad = gradient.copy() if variable.ndim else gradient[()]
 
     def _seeded(self, y: Tensor, seed: Any) -> int:

@@ -171,8 +171,9 @@ def _either(function: Callable[..., Any]) -> Callable[..., Any]:
 def _collect(namespace: Any) -> dict[str, Any]:
     """Collect from one of NumPy's namespaces what has a rule."""
     found: dict[str, Any] = {}
-    for name in dir(namespace):
-        value = getattr(namespace, name) if not name.startswith("_") else None
+    for name, value in vars(namespace).items():  # dir() and getattr() would import all that NumPy has
+        if name.startswith("_"):
+            continue
         if isinstance(value, np.ufunc):
             if value.__name__ in UFUNCS or value.__name__ in FUNCTIONS_BY_UFUNC:
                 found[name] = value
@@ -189,10 +190,11 @@ _PLAIN = """
 """.split()  # noqa: SIM905
 
 linalg = SimpleNamespace(**_collect(np.linalg), LinAlgError=np.linalg.LinAlgError)
-globals().update({name: getattr(np, name) for name in _PLAIN} | _collect(np))
+_collected = _collect(np)
+globals().update({name: getattr(np, name) for name in _PLAIN} | _collected)
 
 _OWN = ["array", "asarray", "empty", "eye", "full", "identity", "linalg", "ones", "zeros"]
-__all__ = sorted({*_OWN, *_PLAIN, *_collect(np)})
+__all__ = sorted({*_OWN, *_PLAIN, *_collected})
 
 
 def __getattr__(name: str) -> Any:

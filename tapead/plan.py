@@ -37,6 +37,9 @@ NAMES = ("f8", "f4", "i8", "b1")
 #: what takes fewer bytes than this shares its memory with nothing
 SMALL = 1024
 
+#: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
+IN_PLACE = 1 << 14
+
 #: the passes of the planner that can be switched off; results must not depend on them
 PASSES = frozenset({"fold", "share", "blocks", "turn", "keep", "first", "reuse"})
 
@@ -45,6 +48,7 @@ PASSES = frozenset({"fold", "share", "blocks", "turn", "keep", "first", "reuse"}
 class Plan:
     """A planned tape: rows, the parameter pool, and the place of every storage; what a program is made of.
 
+    Inputs of more than IN_PLACE bytes, and the adjoints of those that are differentiated by, lie where the caller wants.
     Values and adjoints lie in one arena. Zero to start with are its bytes from `zeros[0]` to `zeros[1]`.
     """
 
@@ -144,6 +148,7 @@ class Planner:
             }
         )
         self.preset_slots: list[tuple[int, int, Any]] = []
+        self._beginnings = self._find_beginnings()
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
         self._spans: dict[tuple[int, bool], list[int]] = {}  # (storage, adjoint) -> first and last row
@@ -289,17 +294,16 @@ class Planner:
             self._zeros.add(s)
             return
         self._use(s, True)
-        buffer = self._whole(s)
-        self._row("sweeps", "clear", self._words([buffer, size // 4]), REVERSE, ())
+        self._row("sweeps", "clear", self._words([self._beginnings[s], size // 4]), REVERSE, ())
 
-    def _whole(self, s: int) -> int:
-        """Give a buffer that begins where its storage does."""
-        if not hasattr(self, "_beginnings"):
-            self._beginnings = {b.storage: i for i, b in enumerate(self.tape.buffers) if b.offset == 0}
-        if s not in self._beginnings:
-            size, dtype = self.tape.storages[s].size, STORED[self.tape.storages[s].number]
-            self._beginnings[s] = self.tape.new_buffer(s, dtype, (size,))
-        return self._beginnings[s]
+    def _find_beginnings(self) -> dict[int, int]:
+        """Give, for each storage with an adjoint, a buffer that begins where it does."""
+        tape = self.tape
+        found = {b.storage: i for i, b in enumerate(tape.buffers) if b.offset == 0 and b.storage in self.adjoints}
+        for s in self.adjoints - found.keys():
+            found[s] = tape.new_buffer(s, STORED[tape.storages[s].number], (tape.storages[s].size,))
+            self.storage_of.append(s)
+        return found
 
     def _emit_block(self, what: str, g: int) -> None:
         group, tape = self.groups[g], self.tape
@@ -567,6 +571,8 @@ class Planner:
                 if storage.size == 1:
                     plan.value_places[s] = take(ITEM[storage.number], 8)
                     plan.presets.append((plan.value_places[s], storage.data.reshape(1)))
+            elif storage.kind == INPUT and bytes_of(s) > IN_PLACE:
+                continue
             elif storage.kind == INPUT or bytes_of(s) <= SMALL:
                 if storage.kind == INPUT or (s, False) in self._spans:
                     plan.value_places[s] = take(bytes_of(s), 64 if storage.size > 8 else 8)
@@ -578,7 +584,7 @@ class Planner:
                 continue
             if bytes_of(s) <= SMALL:
                 plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
-            else:
+            elif s not in self.wrt or bytes_of(s) <= IN_PLACE:
                 first, final = self._spans[s, True]
                 spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), bytes_of(s)
         start = take(0, 64)

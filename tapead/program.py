@@ -16,9 +16,7 @@ from .kernels.constants import (
     FUNCTIONS,
     GUARD,
     INDEX,
-    INPUT,
     NOT_POSITIVE,
-    OUTPUT,
     PARAMETERS,
     REGISTERS,
     ROWS,
@@ -27,8 +25,6 @@ from .kernels.constants import (
     SEED_NUMBER,
     SERVICES,
     SINGULAR,
-    SIZE,
-    SLOPES,
     STATUS,
     TILE_CODE,
     TILES,
@@ -36,11 +32,9 @@ from .kernels.constants import (
     ZERO_COUNT,
     ZERO_FROM,
 )
-from .plan import ITEM, NAMES, Plan, Planner, Row
+from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner, Row
 from .tape import CONSTANT, STORED, Place, Wengert, describe
 
-#: an input larger than this (bytes) is read in place, not copied in
-IN_PLACE = 1 << 14
 #: sweeps over more elements than this let go of the interpreter lock
 LONG = 4096
 
@@ -97,10 +91,9 @@ class Program:
         self.offsets = np.array([b.offset for b in self.buffers], np.int64) * items
         self.input_buffers = [np.flatnonzero(self.storage_of == s) for s in self.inputs] if count else []
         sweeps = library.load("sweeps")
-        self.sweep = sweeps.sweep_released if self.plan.work > LONG else sweeps.sweep
-        self.address = sweeps.address
+        self.long = self.plan.work > LONG
+        self.sweep = sweeps.sweep_released if self.long else sweeps.sweep
         self._free: list[Workspace] = []
-        self._vector: Workspace | None = None
 
     def _rows(self, rows: Sequence[Row]) -> Any:
         return np.array([[_kernel(row), row[2]] for row in rows], np.int64).reshape(-1)
@@ -119,16 +112,52 @@ class Program:
     def bind(self, workspace: Workspace, i: int, value: Any) -> Any:
         """Hand over the i-th input: small ones are copied in, large ones read in place. Gives what must stay alive."""
         slot = workspace.slots[i]
-        if type(value) is np.ndarray and value.nbytes > IN_PLACE:
+        if self.is_large(i):
             flat = np.ascontiguousarray(value, slot.dtype)
             if not flat.flags.aligned:
                 flat = flat.copy()
             flat = flat.reshape(-1)
             buffers = self.input_buffers[i]
-            workspace.value_table[buffers] = self.address(flat) + self.offsets[buffers]
+            workspace.value_table[buffers] = _address(flat) + self.offsets[buffers]
             return flat
         slot[...] = value
         return slot
+
+    def dtype(self, i: int) -> np.dtype[Any]:
+        """Give the dtype that the i-th input is stored in."""
+        return STORED[self.storages[self.inputs[i]].number]
+
+    def is_large(self, i: int) -> bool:
+        """Whether the i-th input is read in place."""
+        return self.storages[self.inputs[i]].size * self.dtype(i).itemsize > IN_PLACE
+
+    def bind_gradient(self, workspace: Workspace, k: int, target: Any = None) -> Any:
+        """Give the array that the gradient by the k-th of wrt is to be read from after the sweeps.
+
+        A small one is in the arena. A large one is where the caller wants it: the sweeps write into target, if it
+        is given and of the dtype that they write, or into a new array.
+        """
+        if workspace.gradients[k] is not None:
+            return workspace.gradients[k]
+        slot = workspace.slots[self.wrt[k]]
+        if target is None or target.dtype != slot.dtype:
+            target = np.empty(slot.shape, slot.dtype)
+        at = _address(target)
+        for word, offset in self.adjoint_words(workspace, k):
+            word[...] = at + offset
+        return target
+
+    def value_words(self, workspace: Workspace, i: int) -> list[tuple[Any, int]]:
+        """Give the words of a workspace that take the i-th input's address, and the bytes to add to it."""
+        return [(workspace.value_table[b : b + 1], int(self.offsets[b])) for b in self.input_buffers[i]]
+
+    def adjoint_words(self, workspace: Workspace, k: int) -> list[tuple[Any, int]]:
+        """Give the words that take the address of the gradient by the k-th of wrt, and the bytes to add to it."""
+        buffers = self.input_buffers[self.wrt[k]]
+        words = [(workspace.adjoint_table[b : b + 1], int(self.offsets[b])) for b in buffers]
+        if self.target is not None and self.target in buffers:
+            words.append((workspace.table[SEED : SEED + 1], int(self.offsets[self.target])))
+        return words
 
     def run(self, workspace: Workspace) -> None:
         """Sweep forward and back; raise what a kernel reports."""
@@ -159,21 +188,6 @@ class Program:
         if not b.shape:
             return view.astype(b.dtype)[()] if view.dtype != b.dtype else view[()]
         return np.array(view, b.dtype, order="C")
-
-    def short_way(self) -> int | None:
-        """Give the handle for the compiled call of a function of one vector; None where its value is not in the arena.
-
-        It has a workspace of its own: that call holds the interpreter lock, so nobody else is in it meanwhile.
-        """
-        if self._vector is None:
-            workspace = Workspace(self)
-            x, gradient, value = workspace.slots[0], workspace.gradients[0], workspace.results[0]
-            if value is None or value.dtype != np.float64:
-                return None
-            t = workspace.table
-            t[INPUT], t[SLOPES], t[OUTPUT], t[SIZE] = _address(x), _address(gradient), _address(value), x.size
-            self._vector = workspace
-        return self._vector.handle
 
     @property
     def arena_bytes(self) -> int:
@@ -258,10 +272,13 @@ class Workspace:
         shapes = [program.buffers[buffers[0]].shape for buffers in program.input_buffers]
         self.slots = [
             _stretch(program, plan.value_places, s, raw).reshape(shape)
-            for s, shape in zip(program.inputs, shapes, strict=True)
+            if s in plan.value_places
+            else np.broadcast_to(np.zeros((), program.dtype(i)), shape)  # a large input: lies elsewhere
+            for i, (s, shape) in enumerate(zip(program.inputs, shapes, strict=True))
         ]
         self.gradients = [
-            _stretch(program, plan.adjoint_places, program.inputs[i], raw).reshape(shapes[i]) for i in program.wrt
+            _stretch(program, plan.adjoint_places, s, raw).reshape(shape) if s in plan.adjoint_places else None
+            for s, shape in ((program.inputs[i], shapes[i]) for i in program.wrt)
         ]
         self.results = [_result(program, b, raw) for b in program.outputs]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .binding import Binding, bind
 from .errors import TapeadError, TapeadTypeError, TapeadValueError
 from .program import Program
 from .record import COPY, Recording, find_tensor
@@ -64,6 +65,7 @@ class Trace:
         self.program = Program(recording, inputs, [t.buffer for t in outputs], differentiated, places)
         self.guards: list[int] = list(recording.guards)
         self.volatile: list[tuple[str, Place]] = list(recording.volatile)
+        self._bound, self._binding = False, None  # type: tuple[bool, Binding | None]
         if opaque:
             kinds = ", ".join(sorted({str(leaf.dtype) for leaf in opaque}))
             self.volatile.append((f"an array argument of dtype {kinds}", (function_code(function), 0)))
@@ -77,17 +79,11 @@ class Trace:
         workspace = program.take()
         try:
             bound = [program.bind(workspace, k, leaves[i]) for k, i in enumerate(self.traced)]
+            targets = [None] * len(program.wrt) if targets is None else targets
+            slopes = [program.bind_gradient(workspace, k, target) for k, target in enumerate(targets)]
             program.run(workspace)
             outputs = [program.result(workspace, k, bound) for k in range(len(program.outputs))]
-            gradients: Sequence[Any]
-            if targets is None:
-                kinds = [type(leaves[self.traced[place]]) is np.ndarray for place in program.wrt]
-                found = zip(workspace.gradients, kinds, strict=True)
-                gradients = [slopes.copy() if array else slopes[()] for slopes, array in found]
-            else:
-                gradients = targets
-                for target, slopes in zip(targets, workspace.gradients, strict=True):
-                    target[...] = slopes
+            gradients = [self._taken(leaves, k, slopes[k], target) for k, target in enumerate(targets)]
         finally:
             program.give_back(workspace)
 
@@ -99,6 +95,24 @@ class Trace:
             settled = [outputs[leaf.place] if type(leaf) is Output else leaf for leaf in self.aux_leaves]
             aux = unflatten(self.aux_structure, settled)
         return value, aux, gradients
+
+    def _taken(self, leaves: Sequence[Any], k: int, slopes: Any, target: Any) -> Any:
+        """Take the gradient by the k-th of wrt out of where the sweeps wrote it."""
+        if target is not None:
+            if slopes is not target:
+                target[...] = slopes
+            return target
+        if self.program.is_large(self.program.wrt[k]):
+            return slopes
+        return slopes.copy() if type(leaves[self.traced[self.program.wrt[k]]]) is np.ndarray else slopes[()]
+
+    def bind(self, general: Any, leaves: Sequence[Any], single: bool, with_value: bool) -> Binding | None:
+        """Give the binding by which compiled code does calls with leaves like these; None where there is none."""
+        if not self._bound:
+            self._bound = True
+            if type(self.value) is Output and not self.has_aux and not self.volatile:
+                self._binding = bind(self.program, general, leaves, self.traced, single, with_value)
+        return self._binding
 
 
 def _settle(recording: Recording, leaf: Any, outputs: list[Tensor]) -> Any:

@@ -41,15 +41,56 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     """Give a tree's leaves and its structure; dataclasses are nodes."""
     while True:
         leaves, structure = optree.tree_flatten(tree, namespace=NAMESPACE)
-        others = [leaf for leaf in leaves if type(leaf) not in PLAIN]
-        if not others:
+        if PLAIN.issuperset(map(type, leaves)):
             return leaves, structure
+        others = [leaf for leaf in leaves if type(leaf) not in PLAIN]
         new = {type(leaf) for leaf in others if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)}
         new -= _registered
         if not new:
             return leaves, structure
         for kind in new:
             _register(kind)
+
+
+class Reader:
+    """Reads the leaves of trees of one structure, made of dicts, lists and tuples; several times faster than flattening."""
+
+    __slots__ = ("_children", "_count", "_keys", "_kind", "_nodes")
+
+    def __init__(self, structure: Any) -> None:
+        self._kind, self._keys, self._count = structure.type, structure.entries(), structure.num_children
+        self._children = [None if child.is_leaf() else Reader(child) for child in structure.children()]
+        self._nodes = any(child is not None for child in self._children)
+        if self._kind not in (dict, list, tuple):
+            raise TapeadTypeError(f"no reader for {self._kind.__name__}")
+
+    def read(self, tree: Any, leaves: list[Any]) -> bool:
+        """Append the leaves of a tree; give False where its structure is another. What is taken for leaves is not checked."""
+        kind = self._kind
+        if type(tree) is not kind or len(tree) != self._count:
+            return False
+        if kind is dict:
+            try:
+                tree = [tree[key] for key in self._keys]
+            except KeyError:
+                return False
+        if not self._nodes:
+            leaves += tree
+            return True
+        for child, item in zip(self._children, tree, strict=True):
+            if child is None:
+                leaves.append(item)
+            elif not child.read(item, leaves):
+                return False
+        return True
+
+
+def reader(structure: Any) -> Reader | None:
+    """Give the reader of a structure; None where it has nodes of other types."""
+    try:
+        return Reader(structure)
+    except TapeadTypeError:
+        return None
 
 
 def unflatten(structure: Any, leaves: Any) -> Any:

@@ -35,6 +35,7 @@ shaping
 dispatch
 record
 indexing protocols
+binding
 program
 plan
 memory order passes blocks
