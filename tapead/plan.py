@@ -196,11 +196,16 @@ class Planner:
             self.stored.append({s for s in results if s in self.kept or self._elsewhere(s, g)})
             self.fed.append({s for s in results if feeders.get(s, set()) - {g}})
             reading = self._read_back(g, group)
+            reads = {w for s in reading for w in writers.get(s, ())}
+            if group.kind == SCALARS and any(
+                s not in self._slab_storages and tape.storages[s].kind != CONSTANT for s in reading
+            ):
+                reads.add(g)  # numbers from elsewhere are loaded by its forward sweep
             self.flows.append(
                 Flow(
                     after={w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())}
                     - {g},
-                    reads={w for s in reading for w in writers.get(s, ())},
+                    reads=reads,
                     feeds={f for s in results for f in feeders.get(s, ()) if f < len(self.groups)} - {g},
                     reverse=self._has_reverse(group),
                     block=group.kind == BLOCK,
