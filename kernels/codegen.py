@@ -13,6 +13,7 @@ from .elementwise import ROWS
 from .library import structural_kernels
 from .op import Elementwise
 from .table import STRUCTURAL_GROUPS
+from .vecmath import NEAR_ONLY
 
 FOLDER = Path(__file__).parent
 
@@ -71,6 +72,37 @@ def rows(number: str) -> list[Elementwise]:
     return [row for row in ROWS if (row.integer is not None if number == "i8" else row.floating)]
 
 
+def _bounded(text: str) -> set[str]:
+    """Name the operands that a vectorised loop over an expression needs to be near (see `vecmath.NEAR_ONLY`)."""
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    arguments = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in NEAR_ONLY]
+    if not all(isinstance(argument, ast.Name) for argument in arguments):
+        raise ValueError(f"{text!r}: {', '.join(NEAR_ONLY)} take an operand itself, so that its tile can be looked at")
+    return {argument.id for argument in arguments if isinstance(argument, ast.Name)}
+
+
+class _Near(ast.NodeTransformer):
+    """Call the vectorised functions that are right near zero only."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Name(NEAR_ONLY.get(node.id, node.id), node.ctx)
+
+
+def _loop(reads: list[str], statement: str) -> list[str]:
+    """Write a loop over a tile; where it calls sines, two: one for a tile whose numbers are all near zero."""
+
+    def loop(statement: str) -> list[str]:
+        return ["for i in range(n):", *[f"    {read}" for read in reads], f"    {statement}"]
+
+    bounded = sorted(_bounded(statement))
+    if not bounded:
+        return loop(statement)
+    near = ast.unparse(_Near().visit(ast.parse(statement)))
+    condition = " and ".join(f"all_near({name.upper()}, n)" for name in bounded)
+    inner = [f"    {line}" for line in loop(near)], [f"    {line}" for line in loop(statement)]
+    return [f"if {condition}:", *inner[0], "else:", *inner[1]]
+
+
 def _value(row: Elementwise, number: str) -> str:
     text = row.integer if number == "i8" else row.value
     return expression(text or "", number)
@@ -103,7 +135,7 @@ def tile_forward(number: str) -> list[str]:
     for row in rows(number):
         text = _value(row, number)
         reads = [f"{name} = {name.upper()}[i]" for name in "xyw" if name in names(text)]
-        body.append((row.code, row.name, ["for i in range(n):", *[f"    {r}" for r in reads], f"    Z[i] = {text}"]))
+        body.append((row.code, row.name, _loop(reads, f"Z[i] = {text}")))
     return [
         "@kernel",
         "def tile_forward(code, count, registers, n):",
@@ -130,10 +162,7 @@ def tile_reverse(number: str) -> list[str]:
             statements += [
                 f"if active & {1 << bit}:",
                 f"    G = at(gradients[code[6 * k + {2 + bit}]])",
-                "    for i in range(n):",
-                "        d = D[i]",
-                *[f"        {r}" for r in reads],
-                f"        G[i] += {_contribution(row, partial, number)}",
+                *[f"    {line}" for line in _loop(["d = D[i]", *reads], f"G[i] += {_contribution(row, partial, number)}")],
             ]
         if statements:
             body.append((row.code, row.name, statements))

@@ -22,3 +22,6 @@ entry_point = cfunc(types.int64(*[types.int64] * 4), cache=True, error_model="nu
 
 #: an entry point that Python calls, kept in numba's cache
 callable_kernel = partial(njit, error_model="numpy", cache=True)
+
+#: a function of numbers that is inlined wherever it is called, so that the calling loop vectorises
+vector_kernel: Any = njit(**_inner, forceinline=True)
