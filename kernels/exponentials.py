@@ -271,7 +271,7 @@ def logaddexp(x, y):  # type: ignore[no-untyped-def]
 def logaddexp2(x, y):  # type: ignore[no-untyped-def]
     top = x if x > y else y
     apart = pick(x, ZERO) if x == y else abs(x - y)
-    return fma(log1p(exp2(-apart)), pick(x, LOG2_E), top)
+    return top + pick(x, ONE) if x == y else fma(log1p(exp2(-apart)), pick(x, LOG2_E), top)
 
 
 @vector_kernel

@@ -161,7 +161,8 @@ def arctan2(y, x):  # type: ignore[no-untyped-def]
     left = short_of(
         pick(x, QUARTER) if far else pick(x, PI), pick(x, QUARTER_REST) if far else pick(x, PI_REST), v, tail
     )
-    return math.copysign(left if negative else angle, y)
+    angle = math.copysign(left if negative else angle, y)
+    return x + y if (x != x) | (y != y) else angle
 
 
 @vector_kernel
