@@ -59,3 +59,7 @@ def callable_kernel(signature: str, **options: Any) -> Callable[[Callable[..., A
         return made
 
     return compiled
+
+
+#: a function of numbers that is inlined wherever it is called, so that the calling loop vectorises
+vector_kernel: Any = njit(**_inner, forceinline=True)
