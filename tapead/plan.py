@@ -19,17 +19,14 @@ from .kernels.constants import (
     I8,
     PACK,
     READ,
-    SCALAR_GUARD,
-    SCALAR_LOAD,
-    SCALAR_OUT,
-    SCALAR_STORE,
     SPLAT,
     TAKE,
 )
 from .kernels.library import structural_kernels
 from .kernels.table import OPS, Elementwise, Layout, Structural
+from .scalars import ANY, Scalars, computed_class
 from .shape import broadcast_strides, collapse
-from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert, row_major
+from .tape import CONSTANT, INPUT, STORED, Wengert, row_major
 
 COPY = OPS["copy"].code
 ITEM = (8, 4, 8, 1)
@@ -105,6 +102,8 @@ class Planner:
         self.needed = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
         self.kept = {self.storage_of[b] for b in outputs} | ({self.storage_of[target]} if target is not None else set())
+        seeded = None if target is None else self.storage_of[target]
+        self.scalars = Scalars(tape, self.needed, self.adjoints, self.kept, seeded)
 
     # ---- what is needed ------------------------------------------------------------------------------------------------
 
@@ -148,35 +147,14 @@ class Planner:
 
     # ---- where things lie ----------------------------------------------------------------------------------------------
 
-    def _place_slabs(self, scalars: set[int]) -> None:
-        """Give every number that is computed by scalar runs its place in the slab of its class."""
-        self.slots: dict[tuple[int, int], int] = {}  # (storage, class) -> place in the class's slab
-        self.slab_size = {F8: 0, F4: 0}
-        for s in sorted(scalars):
-            number = self.tape.storages[s].number
-            self.slots[s, number] = self._slot(number)
-
-    def _slot(self, number: int) -> int:
-        self.slab_size[number] += 1
-        return self.slab_size[number] - 1
-
     def make(self) -> Plan:
         """Make the plan."""
         tape, plan = self.tape, self.plan
         used = {self.storage_of[b] for k in self.needed for b in (*tape.operand_buffers[k], *tape.result_buffers[k])}
         used |= self.kept | self.adjoints
         used |= {i for i, s in enumerate(tape.storages) if s.kind == INPUT}
-        self._place_slabs(
-            {
-                s
-                for s in used
-                if tape.storages[s].size == 1 and tape.storages[s].kind == VALUE and tape.storages[s].number in (F8, F4)
-            }
-        )
-        self.preset_slots: list[tuple[int, int, Any]] = []
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
-        self._last_use = self._last_uses()
         k = 0
         while k < len(self.needed):
             run = self._run_length(k)
@@ -200,14 +178,15 @@ class Planner:
 
     def _place_arenas(self, used: set[int]) -> None:
         tape, plan = self.tape, self.plan
-        start = {F8: 0, F4: 64 + 8 * self.slab_size[F8]}
+        sizes = self.scalars.sizes
+        start = {F8: 0, F4: 64 + 8 * sizes[F8]}
         start[F4] -= start[F4] % 64
-        end = start[F4] + 4 * self.slab_size[F4]
+        end = start[F4] + 4 * sizes[F4]
         plan.slab_bytes = start
-        for (s, number), slot in self.slots.items():
-            if tape.storages[s].kind == VALUE and tape.storages[s].number == number:
-                plan.value_places[s] = plan.adjoint_places[s] = start[number] + ITEM[number] * slot
-        for number, slot, value in self.preset_slots:
+        for s, slot in self.scalars.places.items():
+            number = tape.storages[s].number
+            plan.value_places[s] = plan.adjoint_places[s] = start[number] + ITEM[number] * slot
+        for number, slot, value in self.scalars.presets:
             plan.presets.append((start[number] + ITEM[number] * slot, np.asarray(value, STORED[number]).reshape(1)))
         values = adjoints = end + 64
         for s in sorted(used):
@@ -232,121 +211,24 @@ class Planner:
 
     # ---- scalar runs ---------------------------------------------------------------------------------------------------
 
-    def _class(self, k: int) -> int:
-        parameters = self.tape.parameters[k]
-        if parameters and "computed" in parameters:
-            return int(parameters["computed"])
-        number = self.tape.storages[self.storage_of[self.tape.result_buffers[k][0]]].number
-        return I8 if number == B1 else number  # truth values are computed as integers
-
-    def _single(self, buffer: int) -> bool:
-        return math.prod(self.tape.buffers[buffer].shape) == 1
-
-    def _scalar(self, k: int) -> bool:
-        """Whether an instruction is about single numbers only."""
-        tape, op = self.tape, self.tape.ops[k]
-        if op.name == "guard":
-            buffer = tape.operand_buffers[k][0]
-            return tape.buffers[buffer].dtype == bool
-        if not isinstance(op, Elementwise) and op.name != "assign":
-            return False
-        if not all(self._single(b) for b in (*tape.operand_buffers[k], *tape.result_buffers[k])):
-            return False
-        return self._class(k) in (F8, F4)
-
     def _run_length(self, start: int) -> int:
         """Count the instructions from `start` on that make one scalar run."""
         end, number = start, None
-        while end < len(self.needed) and self._scalar(self.needed[end]):
-            k = self.needed[end]
-            if self.tape.ops[k].name != "guard":
-                if number is None:
-                    number = self._class(k)
-                elif number != self._class(k):
-                    break
+        while end < len(self.needed):
+            kind = self.scalars.kind(self.needed[end])
+            if kind is None or (kind != ANY and number not in (None, kind)):
+                break
+            number = number if kind == ANY else kind
             end += 1
         return end - start if number is not None else 0
 
-    def _last_uses(self) -> dict[int, int]:
-        """Give the last instruction that reads each storage; past the end for what is read after a sweep."""
-        last = {self.storage_of[b]: k for k in self.needed for b in self.tape.operand_buffers[k]}
-        return last | dict.fromkeys(self.kept, len(self.tape))
-
     def _scalar_run(self, run: list[int]) -> None:
-        tape, of = self.tape, self.storage_of
-        number = next(self._class(k) for k in run if tape.ops[k].name != "guard")
-        code: list[int] = []
-        loaded: dict[int, int] = {}  # buffer -> slot
-        local: dict[int, int] = {}  # storage of a truth value -> slot
-
-        def operand(buffer: int) -> int:
-            s = of[buffer]
-            storage = tape.storages[s]
-            if s in local:
-                return local[s]
-            if storage.kind == CONSTANT and storage.size == 1:
-                if (s, number) not in self.slots:
-                    self.slots[s, number] = self._slot(number)
-                    self.preset_slots.append((number, self.slots[s, number], storage.data.reshape(-1)[0]))
-                return self.slots[s, number]
-            if (s, number) in self.slots:
-                return self.slots[s, number]
-            if buffer not in loaded:
-                loaded[buffer] = self._slot(number)
-                code.extend((SCALAR_LOAD, loaded[buffer], buffer, storage.number, 0, int(s in self.adjoints)))
-            return loaded[buffer]
-
-        def forget(storage: int) -> None:
-            for buffer in [b for b in loaded if of[b] == storage]:
-                del loaded[buffer]
-
-        active_run = False
-        for k in run:
-            op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
-            if op.name == "guard":
-                parameters = tape.parameters[k] or {}
-                code += [SCALAR_GUARD, parameters["place"], operand(operands[0]), parameters["expected"], 0, 0]
-                continue
-            z = of[results[0]]
-            has_adjoint = z in self.adjoints
-            if op.name == "assign":
-                x = operand(operands[0])
-                slot = self._slot(number)
-                code += [
-                    SCALAR_STORE,
-                    slot,
-                    x,
-                    results[0],
-                    tape.storages[z].number,
-                    int(has_adjoint and of[operands[0]] in self.adjoints) or 2 * has_adjoint,
-                ]
-                forget(z)
-                active_run = True
-                continue
-            slots = [operand(b) for b in operands]
-            active = (
-                sum(1 << i for i, b in enumerate(operands) if carries(op, i) and of[b] in self.adjoints)
-                if has_adjoint
-                else 0
-            )
-            active_run = active_run or active != 0
-            slots += [slots[0]] * (3 - len(slots))
-            if (z, number) in self.slots and tape.storages[z].kind == VALUE:
-                code += [op.code, self.slots[z, number], *slots, active]
-                continue
-            slot = self._slot(number)
-            code += [op.code, slot, *slots, active]
-            if tape.storages[z].size == 1 and not has_adjoint:
-                local[z] = slot
-                if self._last_use.get(z, -1) <= run[-1]:
-                    continue
-            code += [SCALAR_OUT, slot, slot, results[0], tape.storages[z].number, int(has_adjoint)]
-            forget(z)
-        place = self._words([self.plan.slabs[number], len(code) // 6, *code])
-        self._emit(f"scalars_{NAMES[number]}", "forward", place, run[0])
+        number, words, active = self.scalars.run(run)
+        place, group = self._words(words), f"scalars_{NAMES[number]}"
+        self._emit(group, "forward", place, run[0])
         self.plan.work += len(run)
-        if active_run:
-            self.plan.reverse.append((f"scalars_{NAMES[number]}", "reverse", place))
+        if active:
+            self.plan.reverse.append((group, "reverse", place))
 
     # ---- rows ----------------------------------------------------------------------------------------------------------
 
@@ -398,7 +280,7 @@ class Planner:
         tape = self.tape
         operands = [tape.layout(b) for b in tape.operand_buffers[k]]
         z = tape.layout(tape.result_buffers[k][0])
-        computed = self._class(k)
+        computed = computed_class(self.tape, k)
         if z.size == 0:
             return
         dims, strides = self._entries(z.shape, [*operands, z])

@@ -1,0 +1,348 @@
+"""Scalar runs: the instructions on single numbers, and on very small arrays, that one tight switch does.
+
+Every storage that they touch lies in the slab of its number class, a stretch of the arena, if it is small enough: an
+operand is then a place in the slab, and so is an element of it. An instruction on up to `UNROLLED` elements becomes one
+an element. What lies elsewhere (other classes, large arrays, arrays of constants) is loaded and written out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from .kernels.constants import (
+    B1,
+    F4,
+    F8,
+    I8,
+    SCALAR_ADD,
+    SCALAR_ASSIGN,
+    SCALAR_FIRST,
+    SCALAR_GUARD,
+    SCALAR_LOAD,
+    SCALAR_MAX,
+    SCALAR_MIN,
+    SCALAR_MULTIPLY_ADD,
+    SCALAR_MULTIPLY_SUBTRACT,
+    SCALAR_OUT,
+    SCALAR_STORE,
+    SCALAR_SUBTRACT_PRODUCT,
+    SCALAR_SUM,
+)
+from .kernels.table import OPS, Elementwise, Op
+from .shape import broadcast_strides
+from .tape import CONSTANT, INPUT, VALUE, Wengert
+
+#: instructions on so many elements are done one by one
+UNROLLED = 4
+#: storages of more elements than this are never in the slab
+SMALL = 256
+#: the class of what goes with a run of any class: guards
+ANY = -1
+#: that there is an adjoint outside the slab to reach; the bits below tell of the operands
+OUTER = 64
+
+COPY, ADD, SUBTRACT, MULTIPLY = (OPS[name].code for name in ("copy", "add", "subtract", "multiply"))
+REDUCTIONS = {"sum": SCALAR_SUM, "max": SCALAR_MAX, "min": SCALAR_MIN}
+
+#: op (and, after the run is complete, activity), z, x, y, w
+Code = list[list[int]]
+
+
+def computed_class(tape: Wengert, k: int) -> int:
+    """Give the number class in which an elementwise instruction computes."""
+    parameters = tape.parameters[k]
+    if parameters and "computed" in parameters:
+        return int(parameters["computed"])
+    number = tape.storages[tape.buffers[tape.result_buffers[k][0]].storage].number
+    return I8 if number == B1 else number  # truth values are computed as integers
+
+
+class Scalars:
+    """Makes the scalar runs of a plan, and says where in the slabs what they touch lies.
+
+    needed are the tape's instructions that are planned, adjoints the storages that have one, kept those that are read
+    after a sweep, target the storage that is seeded.
+    """
+
+    def __init__(
+        self, tape: Wengert, needed: Sequence[int], adjoints: Collection[int], kept: Collection[int], target: int | None
+    ) -> None:
+        self.tape, self.adjoints, self.kept = tape, adjoints, kept
+        self.sizes = {F8: 0, F4: 0}  # numbers in each slab
+        self.places: dict[int, int] = {}  # storage -> place of its first element in the slab of its class
+        self.presets: list[tuple[int, int, Any]] = []  # (class, place, value) of constants
+        of = [b.storage for b in tape.buffers]
+        self._of = of
+        self._readers = Counter([of[b] for k in needed for b in tape.operand_buffers[k]])
+        self._written = {of[tape.result_buffers[k][0]] for k in needed if tape.ops[k].name in ("assign", "scatter")}
+        self._shared = self._written if target is None else self._written | {target}
+        self._constants: dict[tuple[int, int], int] = {}
+
+    def kind(self, k: int) -> int | None:
+        """Give the number class of the scalar runs that an instruction can be in: F8, F4 or `ANY`; None for none."""
+        tape, op = self.tape, self.tape.ops[k]
+        if isinstance(op, Elementwise) or op.name == "assign":
+            shape = tape.buffers[tape.result_buffers[k][0]].shape
+            if shape and not 0 < math.prod(shape) <= UNROLLED:
+                return None
+        elif op.name == "guard":
+            return ANY if tape.buffers[tape.operand_buffers[k][0]].dtype == bool else None
+        elif op.name in REDUCTIONS:
+            operand, result = (tape.buffers[b[k][0]] for b in (tape.operand_buffers, tape.result_buffers))
+            if not 0 < math.prod(operand.shape) <= UNROLLED or math.prod(result.shape) != 1:
+                return None
+            if operand.dtype != result.dtype:
+                return None
+        else:
+            return None
+        number = computed_class(tape, k)
+        return number if number in (F8, F4) else None
+
+    def run(self, instructions: Sequence[int]) -> tuple[int, list[int], bool]:
+        """Make one run of instructions of one class: the class, the words of the row, whether it has a way back."""
+        run = _Run(self, instructions)
+        return run.number, run.words(), run.active
+
+    def place(self, number: int, count: int = 1) -> int:
+        """Take the next places in a slab."""
+        place = self.sizes[number]
+        self.sizes[number] = place + count
+        return place
+
+    def place_of(self, s: int, number: int) -> int | None:
+        """Give the place of a storage in the slab of a class; None if it is not in there."""
+        place = self.places.get(s)
+        storage = self.tape.storages[s]
+        if place is not None:
+            return place if storage.number == number else None
+        if storage.number != number or storage.size > SMALL or storage.kind not in (VALUE, INPUT):
+            return None
+        self.places[s] = place = self.place(number, storage.size)
+        return place
+
+    def constant(self, s: int, number: int) -> int:
+        """Give the place of a number that never changes."""
+        place = self._constants.get((s, number))
+        if place is None:
+            place = self._constants[s, number] = self.place(number)
+            self.presets.append((number, place, self.tape.storages[s].data.reshape(-1)[0]))
+        return place
+
+
+class _Run:
+    """One run while it is made."""
+
+    def __init__(self, scalars: Scalars, instructions: Sequence[int]) -> None:
+        self.scalars, self.tape = scalars, scalars.tape
+        self.number = next(n for n in map(scalars.kind, instructions) if n is not None and n != ANY)
+        self.code: Code = []
+        self.active = False
+        tape, of = self.tape, scalars._of
+        readers = Counter([of[b] for k in instructions for b in tape.operand_buffers[k]])
+        #: the storages that nothing outside the run reads
+        self.inner = {s for s, count in readers.items() if count == scalars._readers[s]}
+        self.inner -= scalars._shared
+        self.loaded: dict[tuple[int, int], int] = {}  # (storage, element) outside the slab -> place of its copy
+        self.products: dict[int, list[int]] = {}  # place -> the product that may go into the sum that reads it
+        self.private: set[int] = set()  # places whose adjoints the run alone adds to
+        for k in instructions:
+            op = tape.ops[k]
+            if isinstance(op, Elementwise):
+                self._elementwise(op, tape.operand_buffers[k], tape.result_buffers[k][0])
+            elif op.name == "assign":
+                self._assign(tape.operand_buffers[k][0], *tape.result_buffers[k])
+            elif op.name == "guard":
+                parameters = tape.parameters[k] or {}
+                (x,) = self._read(tape.operand_buffers[k][0], ())
+                self.code.append([SCALAR_GUARD, x, parameters["place"], parameters["expected"], 0, 0])
+            else:
+                self._reduction(op, tape.operand_buffers[k][0], tape.result_buffers[k][0])
+
+    def words(self) -> list[int]:
+        """Give the words of the row: the buffer of the slab, how many instructions, the instructions."""
+        code = [c for c in self.code if c[0] >= 0]
+        self._mark_first(code)
+        packed = np.zeros((len(code) * 5 + 1) // 2 * 2, np.int32)
+        table = np.array(code, np.int64)
+        packed[: len(code) * 5].reshape(-1, 5)[:] = table[:, :5]
+        packed[: len(code) * 5].reshape(-1, 5)[:, 0] |= (table[:, 5] << 16).astype(np.int32)
+        slab = len(self.tape.buffers) + (self.number == F4)
+        return [slab, len(code), *packed.view(np.int64).tolist()]
+
+    def _mark_first(self, code: Code) -> None:
+        """Let the first that adds to an adjoint of the run's own, on the way back, set it instead."""
+        untouched = set(self.private)
+        for instruction in reversed(code):
+            active = instruction[5]
+            if not active & (OUTER - 1):
+                continue
+            op = instruction[0]
+            if op in (SCALAR_SUM, SCALAR_MAX, SCALAR_MIN):
+                places = range(instruction[2], instruction[2] + instruction[3])
+                if op == SCALAR_SUM and untouched.issuperset(places):
+                    instruction[5] = SCALAR_FIRST
+                untouched.difference_update(places)
+                continue
+            for bit in range(3):
+                place = instruction[2 + bit]
+                if active >> 2 * bit & SCALAR_ADD and place in untouched:
+                    untouched.remove(place)
+                    active += (SCALAR_FIRST - SCALAR_ADD) << 2 * bit
+            instruction[5] = active
+
+    # ---- operands and results ------------------------------------------------------------------------------------------
+
+    def _elements(self, buffer: int, shape: tuple[int, ...]) -> Sequence[int]:
+        """Give the elements of a buffer within its storage, as they go with the elements of an index space."""
+        b = self.tape.buffers[buffer]
+        if not shape:
+            return (b.offset,)
+        extra = max(len(b.shape) - len(shape), 0)  # an assignment may drop leading axes of one element
+        strides = broadcast_strides(b.shape[extra:], b.strides[extra:], shape)
+        steps = [range(0, n * step, step) if step else [0] * n for n, step in zip(shape, strides, strict=True)]
+        return [b.offset + sum(index) for index in itertools.product(*steps)]
+
+    def _fresh(self) -> int:
+        """Take a place of the run's own."""
+        place = self.scalars.place(self.number)
+        self.private.add(place)
+        return place
+
+    def _own(self, s: int, place: int) -> None:
+        if s in self.inner and place not in self.private:
+            self.private.update(range(place, place + self.tape.storages[s].size))
+
+    def _read(self, buffer: int, shape: tuple[int, ...]) -> list[int]:
+        """Give the places of an operand's elements; load what is not in the slab."""
+        scalars, s = self.scalars, self.scalars._of[buffer]
+        storage = self.tape.storages[s]
+        if storage.kind is CONSTANT and storage.size == 1:
+            return [scalars.constant(s, self.number)] * math.prod(shape)
+        first = scalars.place_of(s, self.number)
+        elements = self._elements(buffer, shape)
+        if first is not None:
+            self._own(s, first)
+            return [first + e for e in elements]
+        return [self._load(s, e, buffer) for e in elements]
+
+    def _load(self, s: int, element: int, buffer: int) -> int:
+        place = self.loaded.get((s, element))
+        if place is None:
+            place = self.loaded[s, element] = self._fresh()
+            active = OUTER if s in self.scalars.adjoints else 0
+            self.code.append([SCALAR_LOAD, place, buffer, 0, self._outer(buffer, element), active])
+        return place
+
+    def _outer(self, buffer: int, element: int) -> int:
+        """Say where from a buffer's beginning an element lies, and its class."""
+        return 4 * (element - self.tape.buffers[buffer].offset) + self.tape.storages[self.scalars._of[buffer]].number
+
+    def _write(self, buffer: int, shape: tuple[int, ...], exact: bool = False) -> tuple[list[int], Code]:
+        """Give the places for a result's elements, and what writes them out, if they belong elsewhere.
+
+        exact tells that writing them out does not round them, so that the run may read them where they are.
+        """
+        scalars, s = self.scalars, self.scalars._of[buffer]
+        elements = self._elements(buffer, shape)
+        first = scalars.place_of(s, self.number)
+        if first is not None:
+            self._own(s, first)
+            return [first + e for e in elements], []
+        places = [self._fresh() for _ in elements]
+        for element in elements:
+            self.loaded.pop((s, element), None)
+        active = SCALAR_ADD if s in scalars.adjoints else 0
+        if exact:
+            self.loaded.update({(s, e): place for e, place in zip(elements, places, strict=True)})
+            if s in self.inner and s not in scalars.kept:
+                return places, []
+        pairs = zip(elements, places, strict=True)
+        return places, [[SCALAR_OUT, p, p, buffer, self._outer(buffer, e), active] for e, p in pairs]
+
+    def _together(self, places: list[int], active: int) -> int:
+        """Bring numbers to neighbouring places; give the first."""
+        if places == list(range(places[0], places[0] + len(places))):
+            return places[0]
+        copies = [self._fresh() for _ in places]
+        self.code += [[COPY, z, x, x, x, active] for z, x in zip(copies, places, strict=True)]
+        return copies[0]
+
+    # ---- instructions --------------------------------------------------------------------------------------------------
+
+    def _elementwise(self, op: Elementwise, operands: Sequence[int], result: int) -> None:
+        of, adjoints = self.scalars._of, self.scalars.adjoints
+        shape = self.tape.buffers[result].shape
+        read = [self._read(b, shape) for b in operands]
+        z, out = self._write(result, shape, op.boolean)
+        active = 0
+        s = of[result]
+        if s in adjoints:
+            for i, b in enumerate(operands):
+                if op.partials[i] is not None and of[b] in adjoints:
+                    active |= SCALAR_ADD << 2 * i
+        if active:
+            self.active = True
+        read += [read[0]] * (3 - len(read))
+        made = [[op.code, *places, active] for places in zip(z, *read, strict=True)]
+        if op.code == MULTIPLY:
+            alone = s in self.inner and s not in self.scalars.kept and self.scalars._readers[s] == 1 and not out
+            if alone and not any(of[b] in self.scalars._written for b in operands):
+                self.products.update(zip(z, made, strict=True))
+        elif op.code in (ADD, SUBTRACT) and self.products and len(set(read[0])) == len(set(read[1])) == len(z):
+            for instruction in made:
+                self._take_product(instruction)
+        self.code += made
+        self.code += out
+
+    def _take_product(self, instruction: list[int]) -> None:
+        """Make one instruction of a sum or difference and a product that it alone reads."""
+        op, _, x, y, _, active = instruction
+        product = self.products.pop(x, None)
+        if product is not None:
+            code = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_MULTIPLY_SUBTRACT
+            other, flows, rest = y, active & 3, active >> 2 & 3
+        else:
+            product = self.products.pop(y, None)
+            if product is None:
+                return
+            code = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_SUBTRACT_PRODUCT
+            other, flows, rest = x, active >> 2 & 3, active & 3
+        active = (product[5] if flows else 0) | rest << 4
+        instruction[:] = [code, instruction[1], product[2], product[3], other, active]
+        product[0] = -1
+
+    def _assign(self, operand: int, target: int, saved: int) -> None:
+        """Write in place: save what is overwritten; on the way back take the adjoint away, and put the saved back."""
+        of, adjoints = self.scalars._of, self.scalars.adjoints
+        shape, s = self.tape.buffers[target].shape, of[target]
+        x, (places, out) = self._read(operand, shape), self._write(saved, shape)
+        elements = self._elements(target, shape)
+        first = self.scalars.place_of(s, self.number)
+        active = SCALAR_ADD if s in adjoints and of[operand] in adjoints else 0
+        self.active = True
+        if first is not None:
+            pairs = zip(places, x, elements, strict=True)
+            self.code += [[SCALAR_ASSIGN, old, new, first + e, 0, active] for old, new, e in pairs]
+        else:
+            active |= OUTER if s in adjoints else 0
+            for old, new, e in zip(places, x, elements, strict=True):
+                self.loaded.pop((s, e), None)
+                self.code.append([SCALAR_STORE, old, new, target, self._outer(target, e), active])
+        self.code += out
+
+    def _reduction(self, op: Op, operand: int, result: int) -> None:
+        of, adjoints = self.scalars._of, self.scalars.adjoints
+        active = SCALAR_ADD if of[operand] in adjoints and of[result] in adjoints else 0
+        shape = self.tape.buffers[operand].shape
+        x = self._read(operand, shape)
+        first = self._together(x, active)
+        (z,), out = self._write(result, ())
+        if active:
+            self.active = True
+        self.code += [[REDUCTIONS[op.name], z, first, len(x), 0, active], *out]
