@@ -99,7 +99,7 @@ class Planner:
         self.passes = PASSES if passes is None else passes
         self.tape, self.plan = tape, Plan()
         self.storage_of = [b.storage for b in tape.buffers]
-        self.needed = self._needed([*outputs, *([] if target is None else [target])])
+        self.needed, self.touched = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
         self.kept = {self.storage_of[b] for b in outputs} | ({self.storage_of[target]} if target is not None else set())
         seeded = None if target is None else self.storage_of[target]
@@ -107,42 +107,52 @@ class Planner:
 
     # ---- what is needed ------------------------------------------------------------------------------------------------
 
-    def _needed(self, outputs: Sequence[int]) -> list[int]:
-        """Give the instructions that outputs or guards depend on, in order (dead code goes)."""
-        wanted = {self.storage_of[b] for b in outputs}
+    def _needed(self, outputs: Sequence[int]) -> tuple[list[int], set[int]]:
+        """Give the instructions that outputs or guards depend on, in order (dead code goes), and their storages."""
+        of, operands = self.storage_of, self.tape.operand_buffers
+        wanted = {of[b] for b in outputs}
         kept = []
-        for k in range(len(self.tape) - 1, -1, -1):
-            results = self.tape.result_buffers[k]
-            op = self.tape.ops[k]
-            if not results or op.name == "nonzero" or any(self.storage_of[b] in wanted for b in results):
+        columns = zip(self.tape.ops, operands, self.tape.result_buffers, strict=True)
+        for k, (op, read, made) in reversed(list(enumerate(columns))):
+            if not made or of[made[0]] in wanted or op.name == "nonzero" or any(of[b] in wanted for b in made[1:]):
                 kept.append(k)
-                wanted.update(self.storage_of[b] for b in self.tape.operand_buffers[k])
-                wanted.update(self.storage_of[b] for b in results)
-        return kept[::-1]
+                for b in read:
+                    wanted.add(of[b])
+                for b in made:
+                    wanted.add(of[b])
+        return kept[::-1], wanted
 
     def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
         """Give the storages that have an adjoint: reached from what is differentiated by, and reaching the target."""
         if target is None:
             return set(wrt)
         tape, of = self.tape, self.storage_of
+        # more than one round only where memory is written to after it was read
+        rewrites = any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)
+        flows = [
+            (tape.result_buffers[k], [of[b] for i, b in enumerate(tape.operand_buffers[k]) if carries(tape.ops[k], i)])
+            for k in self.needed
+        ]
         reached = set(wrt)
         changed = True
-        while changed:  # more than one round only where memory is written to after it was read
+        while changed:
             before = len(reached)
-            for k in self.needed:
-                op, operands = tape.ops[k], tape.operand_buffers[k]
-                if any(carries(op, i) and of[b] in reached for i, b in enumerate(operands)):
-                    reached.update(of[b] for b in tape.result_buffers[k] if tape.buffers[b].dtype.kind == "f")
-            changed = len(reached) != before and any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)
+            for made, sources in flows:
+                for s in sources:
+                    if s in reached:
+                        reached.update([of[b] for b in made if tape.buffers[b].dtype.kind == "f"])
+                        break
+            changed = rewrites and len(reached) != before
         leading = {of[target]}
         changed = True
         while changed:
             before = len(leading)
-            for k in reversed(self.needed):
-                if any(of[b] in leading and of[b] in reached for b in tape.result_buffers[k]):
-                    op, operands = tape.ops[k], tape.operand_buffers[k]
-                    leading.update(of[b] for i, b in enumerate(operands) if carries(op, i))
-            changed = len(leading) != before and any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)
+            for made, sources in reversed(flows):
+                for b in made:
+                    if of[b] in leading and of[b] in reached:
+                        leading.update(sources)
+                        break
+            changed = rewrites and len(leading) != before
         return (reached & leading) | set(wrt)
 
     # ---- where things lie ----------------------------------------------------------------------------------------------
@@ -150,8 +160,7 @@ class Planner:
     def make(self) -> Plan:
         """Make the plan."""
         tape, plan = self.tape, self.plan
-        used = {self.storage_of[b] for k in self.needed for b in (*tape.operand_buffers[k], *tape.result_buffers[k])}
-        used |= self.kept | self.adjoints
+        used = self.touched | self.kept | self.adjoints
         used |= {i for i, s in enumerate(tape.storages) if s.kind == INPUT}
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
@@ -189,7 +198,7 @@ class Planner:
         for number, slot, value in self.scalars.presets:
             plan.presets.append((start[number] + ITEM[number] * slot, np.asarray(value, STORED[number]).reshape(1)))
         values = adjoints = end + 64
-        for s in sorted(used):
+        for s in sorted(used.difference(plan.value_places)):
             storage = tape.storages[s]
             size = storage.size * ITEM[storage.number]
             if s not in plan.value_places:

@@ -33,6 +33,7 @@ from .kernels.constants import (
     SCALAR_STORE,
     SCALAR_SUBTRACT_PRODUCT,
     SCALAR_SUM,
+    SCALAR_WORDS,
 )
 from .kernels.table import OPS, Elementwise, Op
 from .shape import broadcast_strides
@@ -50,8 +51,10 @@ OUTER = 64
 COPY, ADD, SUBTRACT, MULTIPLY = (OPS[name].code for name in ("copy", "add", "subtract", "multiply"))
 REDUCTIONS = {"sum": SCALAR_SUM, "max": SCALAR_MAX, "min": SCALAR_MIN}
 
-#: op (and, after the run is complete, activity), z, x, y, w
-Code = list[list[int]]
+_BITS = (SCALAR_ADD, SCALAR_ADD << 2, SCALAR_ADD << 4)
+
+#: words of an instruction while a run is made: op, z, x, y, w, activity
+WORDS = 6
 
 
 def computed_class(tape: Wengert, k: int) -> int:
@@ -83,12 +86,18 @@ class Scalars:
         self._written = {of[tape.result_buffers[k][0]] for k in needed if tape.ops[k].name in ("assign", "scatter")}
         self._shared = self._written if target is None else self._written | {target}
         self._constants: dict[tuple[int, int], int] = {}
+        #: class -> buffer of one number -> its place in the slab
+        self._numbers: dict[int, dict[int, int]] = {F8: {}, F4: {}}
 
     def kind(self, k: int) -> int | None:
         """Give the number class of the scalar runs that an instruction can be in: F8, F4 or `ANY`; None for none."""
         tape, op = self.tape, self.tape.ops[k]
-        if isinstance(op, Elementwise) or op.name == "assign":
-            shape = tape.buffers[tape.result_buffers[k][0]].shape
+        if type(op) is Elementwise or op.name == "assign":
+            result = tape.buffers[tape.result_buffers[k][0]]
+            shape = result.shape
+            if not shape and tape.parameters[k] is None:
+                number = tape.storages[result.storage].number
+                return number if number in (F8, F4) else None
             if shape and not 0 < math.prod(shape) <= UNROLLED:
                 return None
         elif op.name == "guard":
@@ -141,60 +150,70 @@ class _Run:
     def __init__(self, scalars: Scalars, instructions: Sequence[int]) -> None:
         self.scalars, self.tape = scalars, scalars.tape
         self.number = next(n for n in map(scalars.kind, instructions) if n is not None and n != ANY)
-        self.code: Code = []
+        self.code: list[int] = []
         self.active = False
         tape, of = self.tape, scalars._of
         readers = Counter([of[b] for k in instructions for b in tape.operand_buffers[k]])
         #: the storages that nothing outside the run reads
         self.inner = {s for s, count in readers.items() if count == scalars._readers[s]}
         self.inner -= scalars._shared
+        self.numbers = scalars._numbers[self.number]
         self.loaded: dict[tuple[int, int], int] = {}  # (storage, element) outside the slab -> place of its copy
-        self.products: dict[int, list[int]] = {}  # place -> the product that may go into the sum that reads it
-        self.private: set[int] = set()  # places whose adjoints the run alone adds to
+        self.products: dict[int, int] = {}  # place -> where the product is that may go into the sum that reads it
+        self.fresh: set[int] = set()  # places of the run's own
         for k in instructions:
             op = tape.ops[k]
-            if isinstance(op, Elementwise):
+            if type(op) is Elementwise:
                 self._elementwise(op, tape.operand_buffers[k], tape.result_buffers[k][0])
             elif op.name == "assign":
                 self._assign(tape.operand_buffers[k][0], *tape.result_buffers[k])
             elif op.name == "guard":
                 parameters = tape.parameters[k] or {}
                 (x,) = self._read(tape.operand_buffers[k][0], ())
-                self.code.append([SCALAR_GUARD, x, parameters["place"], parameters["expected"], 0, 0])
+                self.code += SCALAR_GUARD, x, parameters["place"], parameters["expected"], 0, 0
             else:
                 self._reduction(op, tape.operand_buffers[k][0], tape.result_buffers[k][0])
 
     def words(self) -> list[int]:
         """Give the words of the row: the buffer of the slab, how many instructions, the instructions."""
-        code = [c for c in self.code if c[0] >= 0]
+        code = np.array(self.code, np.int64).reshape(-1, WORDS)
+        code = code[code[:, 0] >= 0]
         self._mark_first(code)
-        packed = np.zeros((len(code) * 5 + 1) // 2 * 2, np.int32)
-        table = np.array(code, np.int64)
-        packed[: len(code) * 5].reshape(-1, 5)[:] = table[:, :5]
-        packed[: len(code) * 5].reshape(-1, 5)[:, 0] |= (table[:, 5] << 16).astype(np.int32)
+        packed = np.zeros((len(code) * SCALAR_WORDS + 1) // 2 * 2, np.int32)
+        table = packed[: len(code) * SCALAR_WORDS].reshape(-1, SCALAR_WORDS)
+        table[:] = code[:, :SCALAR_WORDS]
+        table[:, 0] |= (code[:, SCALAR_WORDS] << 16).astype(np.int32)
         slab = len(self.tape.buffers) + (self.number == F4)
         return [slab, len(code), *packed.view(np.int64).tolist()]
 
-    def _mark_first(self, code: Code) -> None:
+    def _mark_first(self, code: Any) -> None:
         """Let the first that adds to an adjoint of the run's own, on the way back, set it instead."""
-        untouched = set(self.private)
-        for instruction in reversed(code):
-            active = instruction[5]
-            if not active & (OUTER - 1):
-                continue
-            op = instruction[0]
-            if op in (SCALAR_SUM, SCALAR_MAX, SCALAR_MIN):
-                places = range(instruction[2], instruction[2] + instruction[3])
-                if op == SCALAR_SUM and untouched.issuperset(places):
-                    instruction[5] = SCALAR_FIRST
-                untouched.difference_update(places)
-                continue
-            for bit in range(3):
-                place = instruction[2 + bit]
-                if active >> 2 * bit & SCALAR_ADD and place in untouched:
-                    untouched.remove(place)
-                    active += (SCALAR_FIRST - SCALAR_ADD) << 2 * bit
-            instruction[5] = active
+        rows, bits = np.nonzero(code[:, WORDS - 1, None] >> np.array([0, 2, 4]) & SCALAR_ADD)
+        places = code[rows, 2 + bits]
+        several = np.isin(code[rows, 0], list(REDUCTIONS.values()))  # they add to neighbours
+        counts = np.where(several, code[rows, 3], 1)
+        owner = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        touched = places[owner] + within
+        # the way back goes from the last row to the first, and through the operands of a row in their order
+        order = np.lexsort((bits[owner], -rows[owner]))
+        _, first = np.unique(touched[order], return_index=True)
+        sets = np.zeros(len(owner), bool)
+        sets[order[first]] = True
+        sets &= np.isin(touched, self._private())
+        whole = np.bincount(owner, sets, len(rows)) == counts
+        whole &= ~np.isin(code[rows, 0], (SCALAR_MAX, SCALAR_MIN))
+        np.add.at(code[:, WORDS - 1], rows[whole], (SCALAR_FIRST - SCALAR_ADD) << 2 * bits[whole])
+
+    def _private(self) -> list[int]:
+        """List the places whose adjoints the run alone adds to."""
+        storages, places = self.tape.storages, self.scalars.places
+        found = list(self.fresh)
+        for s in self.inner:
+            place = places.get(s)
+            if place is not None and storages[s].number == self.number:
+                found += range(place, place + storages[s].size)
+        return found
 
     # ---- operands and results ------------------------------------------------------------------------------------------
 
@@ -211,23 +230,22 @@ class _Run:
     def _fresh(self) -> int:
         """Take a place of the run's own."""
         place = self.scalars.place(self.number)
-        self.private.add(place)
+        self.fresh.add(place)
         return place
-
-    def _own(self, s: int, place: int) -> None:
-        if s in self.inner and place not in self.private:
-            self.private.update(range(place, place + self.tape.storages[s].size))
 
     def _read(self, buffer: int, shape: tuple[int, ...]) -> list[int]:
         """Give the places of an operand's elements; load what is not in the slab."""
         scalars, s = self.scalars, self.scalars._of[buffer]
         storage = self.tape.storages[s]
         if storage.kind is CONSTANT and storage.size == 1:
-            return [scalars.constant(s, self.number)] * math.prod(shape)
+            place = scalars.constant(s, self.number)
+            self.numbers[buffer] = place
+            return [place] * math.prod(shape)
         first = scalars.place_of(s, self.number)
         elements = self._elements(buffer, shape)
         if first is not None:
-            self._own(s, first)
+            if not shape:
+                self.numbers[buffer] = first + elements[0]
             return [first + e for e in elements]
         return [self._load(s, e, buffer) for e in elements]
 
@@ -236,14 +254,14 @@ class _Run:
         if place is None:
             place = self.loaded[s, element] = self._fresh()
             active = OUTER if s in self.scalars.adjoints else 0
-            self.code.append([SCALAR_LOAD, place, buffer, 0, self._outer(buffer, element), active])
+            self.code += SCALAR_LOAD, place, buffer, 0, self._outer(buffer, element), active
         return place
 
     def _outer(self, buffer: int, element: int) -> int:
         """Say where from a buffer's beginning an element lies, and its class."""
         return 4 * (element - self.tape.buffers[buffer].offset) + self.tape.storages[self.scalars._of[buffer]].number
 
-    def _write(self, buffer: int, shape: tuple[int, ...], exact: bool = False) -> tuple[list[int], Code]:
+    def _write(self, buffer: int, shape: tuple[int, ...], exact: bool = False) -> tuple[list[int], list[int]]:
         """Give the places for a result's elements, and what writes them out, if they belong elsewhere.
 
         exact tells that writing them out does not round them, so that the run may read them where they are.
@@ -252,7 +270,8 @@ class _Run:
         elements = self._elements(buffer, shape)
         first = scalars.place_of(s, self.number)
         if first is not None:
-            self._own(s, first)
+            if not shape:
+                self.numbers[buffer] = first + elements[0]
             return [first + e for e in elements], []
         places = [self._fresh() for _ in elements]
         for element in elements:
@@ -262,60 +281,70 @@ class _Run:
             self.loaded.update({(s, e): place for e, place in zip(elements, places, strict=True)})
             if s in self.inner and s not in scalars.kept:
                 return places, []
-        pairs = zip(elements, places, strict=True)
-        return places, [[SCALAR_OUT, p, p, buffer, self._outer(buffer, e), active] for e, p in pairs]
+        out: list[int] = []
+        for element, place in zip(elements, places, strict=True):
+            out += SCALAR_OUT, place, place, buffer, self._outer(buffer, element), active
+        return places, out
 
     def _together(self, places: list[int], active: int) -> int:
         """Bring numbers to neighbouring places; give the first."""
         if places == list(range(places[0], places[0] + len(places))):
             return places[0]
         copies = [self._fresh() for _ in places]
-        self.code += [[COPY, z, x, x, x, active] for z, x in zip(copies, places, strict=True)]
+        for z, x in zip(copies, places, strict=True):
+            self.code += COPY, z, x, x, x, active
         return copies[0]
 
     # ---- instructions --------------------------------------------------------------------------------------------------
 
     def _elementwise(self, op: Elementwise, operands: Sequence[int], result: int) -> None:
-        of, adjoints = self.scalars._of, self.scalars.adjoints
+        of, adjoints, numbers = self.scalars._of, self.scalars.adjoints, self.numbers
         shape = self.tape.buffers[result].shape
-        read = [self._read(b, shape) for b in operands]
-        z, out = self._write(result, shape, op.boolean)
-        active = 0
         s = of[result]
+        active = 0
         if s in adjoints:
-            for i, b in enumerate(operands):
-                if op.partials[i] is not None and of[b] in adjoints:
-                    active |= SCALAR_ADD << 2 * i
-        if active:
-            self.active = True
-        read += [read[0]] * (3 - len(read))
-        made = [[op.code, *places, active] for places in zip(z, *read, strict=True)]
-        if op.code == MULTIPLY:
-            alone = s in self.inner and s not in self.scalars.kept and self.scalars._readers[s] == 1 and not out
-            if alone and not any(of[b] in self.scalars._written for b in operands):
-                self.products.update(zip(z, made, strict=True))
-        elif op.code in (ADD, SUBTRACT) and self.products and len(set(read[0])) == len(set(read[1])) == len(z):
-            for instruction in made:
-                self._take_product(instruction)
-        self.code += made
+            for partial, bit, b in zip(op.partials, _BITS, operands, strict=False):
+                if partial is not None and of[b] in adjoints:
+                    active |= bit
+            if active:
+                self.active = True
+        if shape:
+            read = [self._read(b, shape) for b in operands]
+            read += [read[0]] * (3 - len(read))
+            z, out = self._write(result, shape, op.boolean)
+            for spread in (x for x in read if len(set(x)) < len(x)):  # more than one instruction reads them
+                for place in spread:
+                    self.products.pop(place, None)
+            for places in zip(z, *read, strict=True):
+                self._instruction(op.code, *places, active)
+        else:
+            one = [numbers[b] if b in numbers else self._read(b, ())[0] for b in operands]
+            x, y, w = one if len(one) == 3 else (*one, one[0]) if len(one) == 2 else one * 3
+            z, out = self._write(result, shape, op.boolean)
+            self._instruction(op.code, z[0], x, y, w, active)
+        if op.code == MULTIPLY and not out and s in self.inner and self.scalars._readers[s] == 1:
+            if s not in self.scalars.kept and not any(of[b] in self.scalars._written for b in operands):
+                end = len(self.code)
+                self.products.update(zip(z, range(end - WORDS * len(z), end, WORDS), strict=True))
         self.code += out
 
-    def _take_product(self, instruction: list[int]) -> None:
-        """Make one instruction of a sum or difference and a product that it alone reads."""
-        op, _, x, y, _, active = instruction
-        product = self.products.pop(x, None)
-        if product is not None:
-            code = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_MULTIPLY_SUBTRACT
-            other, flows, rest = y, active & 3, active >> 2 & 3
-        else:
-            product = self.products.pop(y, None)
-            if product is None:
-                return
-            code = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_SUBTRACT_PRODUCT
-            other, flows, rest = x, active >> 2 & 3, active & 3
-        active = (product[5] if flows else 0) | rest << 4
-        instruction[:] = [code, instruction[1], product[2], product[3], other, active]
-        product[0] = -1
+    def _instruction(self, op: int, z: int, x: int, y: int, w: int, active: int) -> None:
+        """Append an instruction; a sum or difference takes in a product that it alone reads."""
+        if self.products and (op == ADD or op == SUBTRACT):
+            at = self.products.pop(x, None)
+            if at is not None:
+                op = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_MULTIPLY_SUBTRACT
+                w, flows, rest = y, active & 3, active >> 2
+            else:
+                at = self.products.pop(y, None)
+                if at is not None:
+                    op = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_SUBTRACT_PRODUCT
+                    w, flows, rest = x, active >> 2, active & 3
+            if at is not None:
+                _, _, x, y, _, inner = self.code[at : at + WORDS]
+                active = (inner if flows else 0) | rest << 4
+                self.code[at] = -1
+        self.code += op, z, x, y, w, active
 
     def _assign(self, operand: int, target: int, saved: int) -> None:
         """Write in place: save what is overwritten; on the way back take the adjoint away, and put the saved back."""
@@ -327,13 +356,13 @@ class _Run:
         active = SCALAR_ADD if s in adjoints and of[operand] in adjoints else 0
         self.active = True
         if first is not None:
-            pairs = zip(places, x, elements, strict=True)
-            self.code += [[SCALAR_ASSIGN, old, new, first + e, 0, active] for old, new, e in pairs]
+            for old, new, e in zip(places, x, elements, strict=True):
+                self.code += SCALAR_ASSIGN, old, new, first + e, 0, active
         else:
             active |= OUTER if s in adjoints else 0
             for old, new, e in zip(places, x, elements, strict=True):
                 self.loaded.pop((s, e), None)
-                self.code.append([SCALAR_STORE, old, new, target, self._outer(target, e), active])
+                self.code += SCALAR_STORE, old, new, target, self._outer(target, e), active
         self.code += out
 
     def _reduction(self, op: Op, operand: int, result: int) -> None:
@@ -345,4 +374,5 @@ class _Run:
         (z,), out = self._write(result, ())
         if active:
             self.active = True
-        self.code += [[REDUCTIONS[op.name], z, first, len(x), 0, active], *out]
+        self.code += REDUCTIONS[op.name], z, first, len(x), 0, active
+        self.code += out
