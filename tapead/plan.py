@@ -129,28 +129,27 @@ class Planner:
         tape, of = self.tape, self.storage_of
         # more than one round only where memory is written to after it was read
         rewrites = any(tape.ops[k].name in ("assign", "scatter") for k in self.needed)
-        flows = [
-            (tape.result_buffers[k], [of[b] for i, b in enumerate(tape.operand_buffers[k]) if carries(tape.ops[k], i)])
-            for k in self.needed
-        ]
+        operands, results = tape.operand_buffers, tape.result_buffers
         reached = set(wrt)
         changed = True
         while changed:
             before = len(reached)
-            for made, sources in flows:
-                for s in sources:
-                    if s in reached:
-                        reached.update([of[b] for b in made if tape.buffers[b].dtype.kind == "f"])
+            for k in self.needed:
+                for i, b in enumerate(operands[k]):
+                    if of[b] in reached and carries(tape.ops[k], i):
+                        reached.update([of[b] for b in results[k] if tape.buffers[b].dtype.kind == "f"])
                         break
             changed = rewrites and len(reached) != before
         leading = {of[target]}
         changed = True
         while changed:
             before = len(leading)
-            for made, sources in reversed(flows):
-                for b in made:
-                    if of[b] in leading and of[b] in reached:
-                        leading.update(sources)
+            for k in reversed(self.needed):
+                for made in results[k]:
+                    if of[made] in leading and of[made] in reached:
+                        for i, b in enumerate(operands[k]):
+                            if of[b] in reached and carries(tape.ops[k], i):
+                                leading.add(of[b])
                         break
             changed = rewrites and len(leading) != before
         return (reached & leading) | set(wrt)

@@ -222,6 +222,8 @@ class _Run:
         b = self.tape.buffers[buffer]
         if not shape:
             return (b.offset,)
+        if b.shape == shape and len(shape) == 1 and b.strides[0]:
+            return range(b.offset, b.offset + shape[0] * b.strides[0], b.strides[0])
         extra = max(len(b.shape) - len(shape), 0)  # an assignment may drop leading axes of one element
         strides = broadcast_strides(b.shape[extra:], b.strides[extra:], shape)
         steps = [range(0, n * step, step) if step else [0] * n for n, step in zip(shape, strides, strict=True)]
@@ -298,52 +300,82 @@ class _Run:
     # ---- instructions --------------------------------------------------------------------------------------------------
 
     def _elementwise(self, op: Elementwise, operands: Sequence[int], result: int) -> None:
-        of, adjoints, numbers = self.scalars._of, self.scalars.adjoints, self.numbers
-        shape = self.tape.buffers[result].shape
+        scalars, number, numbers = self.scalars, self.number, self.numbers
+        of, adjoints = scalars._of, scalars.adjoints
         s = of[result]
         active = 0
         if s in adjoints:
-            for partial, bit, b in zip(op.partials, _BITS, operands, strict=False):
+            bit = SCALAR_ADD
+            for partial, b in zip(op.partials, operands, strict=True):
                 if partial is not None and of[b] in adjoints:
                     active |= bit
+                bit <<= 2
             if active:
                 self.active = True
+        shape = self.tape.buffers[result].shape
         if shape:
-            read = [self._read(b, shape) for b in operands]
-            read += [read[0]] * (3 - len(read))
-            z, out = self._write(result, shape, op.boolean)
-            for spread in (x for x in read if len(set(x)) < len(x)):  # more than one instruction reads them
-                for place in spread:
-                    self.products.pop(place, None)
-            for places in zip(z, *read, strict=True):
-                self._instruction(op.code, *places, active)
+            self._spread(op, [self._read(b, shape) for b in operands], operands, result, active)
+            return
+        one = [numbers[b] if b in numbers else self._read(b, ())[0] for b in operands]
+        x = one[0]
+        y = one[1] if len(one) > 1 else x
+        w = one[2] if len(one) > 2 else x
+        storage = self.tape.storages[s]
+        out: Sequence[int] = ()
+        if storage.size == 1 and storage.number == number and s not in scalars.places:  # the most common by far
+            z = numbers[result] = scalars.places[s] = scalars.sizes[number]
+            scalars.sizes[number] += 1
         else:
-            one = [numbers[b] if b in numbers else self._read(b, ())[0] for b in operands]
-            x, y, w = one if len(one) == 3 else (*one, one[0]) if len(one) == 2 else one * 3
-            z, out = self._write(result, shape, op.boolean)
-            self._instruction(op.code, z[0], x, y, w, active)
-        if op.code == MULTIPLY and not out and s in self.inner and self.scalars._readers[s] == 1:
-            if s not in self.scalars.kept and not any(of[b] in self.scalars._written for b in operands):
-                end = len(self.code)
-                self.products.update(zip(z, range(end - WORDS * len(z), end, WORDS), strict=True))
+            (z,), out = self._write(result, shape, op.boolean)
+        if self.products and op.code in (ADD, SUBTRACT):
+            self._sum(op.code, z, x, y, active)
+        else:
+            if op.code == MULTIPLY and not out and self._read_once(s, operands):
+                self.products[z] = len(self.code)
+            self.code += op.code, z, x, y, w, active
         self.code += out
 
-    def _instruction(self, op: int, z: int, x: int, y: int, w: int, active: int) -> None:
-        """Append an instruction; a sum or difference takes in a product that it alone reads."""
-        if self.products and (op == ADD or op == SUBTRACT):
-            at = self.products.pop(x, None)
-            if at is not None:
-                op = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_MULTIPLY_SUBTRACT
-                w, flows, rest = y, active & 3, active >> 2
+    def _spread(
+        self, op: Elementwise, read: list[list[int]], operands: Sequence[int], result: int, active: int
+    ) -> None:
+        """Make one instruction an element."""
+        z, out = self._write(result, self.tape.buffers[result].shape, op.boolean)
+        for spread in (x for x in read if len(set(x)) < len(x)):  # more than one instruction reads them
+            for place in spread:
+                self.products.pop(place, None)
+        read += [read[0]] * (3 - len(read))
+        start = len(self.code)
+        for places in zip(z, *read, strict=True):
+            if op.code in (ADD, SUBTRACT):
+                self._sum(op.code, *places[:3], active)
             else:
-                at = self.products.pop(y, None)
-                if at is not None:
-                    op = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_SUBTRACT_PRODUCT
-                    w, flows, rest = x, active >> 2, active & 3
+                self.code += op.code, *places, active
+        if op.code == MULTIPLY and not out and self._read_once(self.scalars._of[result], operands):
+            self.products.update(zip(z, range(start, len(self.code), WORDS), strict=True))
+        self.code += out
+
+    def _read_once(self, s: int, operands: Sequence[int]) -> bool:
+        """Whether a result is read once, in this run, and its operands may be read that late."""
+        scalars = self.scalars
+        alone = s in self.inner and scalars._readers[s] == 1 and s not in scalars.kept
+        return alone and not any(scalars._of[b] in scalars._written for b in operands)
+
+    def _sum(self, op: int, z: int, x: int, y: int, active: int) -> None:
+        """Append a sum or difference; it takes in a product that it alone reads."""
+        w = x
+        at = self.products.pop(x, None)
+        if at is not None:
+            op = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_MULTIPLY_SUBTRACT
+            w, flows, rest = y, active & 3, active >> 2
+        else:
+            at = self.products.pop(y, None)
             if at is not None:
-                _, _, x, y, _, inner = self.code[at : at + WORDS]
-                active = (inner if flows else 0) | rest << 4
-                self.code[at] = -1
+                op = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_SUBTRACT_PRODUCT
+                w, flows, rest = x, active >> 2, active & 3
+        if at is not None:
+            _, _, x, y, _, inner = self.code[at : at + WORDS]
+            active = (inner if flows else 0) | rest << 4
+            self.code[at] = -1
         self.code += op, z, x, y, w, active
 
     def _assign(self, operand: int, target: int, saved: int) -> None:
