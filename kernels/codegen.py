@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .constants import (
     SCALAR_ADD,
+    SCALAR_ADD_ADD,
     SCALAR_FIRST,
     SCALAR_MULTIPLY_ADD,
     SCALAR_MULTIPLY_SUBTRACT,
@@ -165,6 +166,7 @@ PAIRS = (
     (SCALAR_MULTIPLY_ADD, "x * y + w", ("y", "x", "1.0")),
     (SCALAR_MULTIPLY_SUBTRACT, "x * y - w", ("y", "x", "-1.0")),
     (SCALAR_SUBTRACT_PRODUCT, "w - x * y", ("-y", "-x", "1.0")),
+    (SCALAR_ADD_ADD, "x + y + w", ("1.0", "1.0", "1.0")),
 )
 _SLOTS = {name: f"code[{SCALAR_WORDS} * k + {place}]" for place, name in enumerate("zxyw", 1)}
 

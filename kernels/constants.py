@@ -15,10 +15,10 @@ TILE = 512
 #: registers of a block in all, and those among them that have a tile of scratch memory
 REGISTER_COUNT, TILE_COUNT = 64, 16
 #: instructions of a scalar run that are no rows of the table: those that reach outside it; in-place assignment within it;
-#: reductions of neighbouring numbers; products that go into a sum
+#: reductions of neighbouring numbers; products and sums that go into a sum
 SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = 1000, 1001, 1002, 1003
 SCALAR_ASSIGN, SCALAR_SUM, SCALAR_MAX, SCALAR_MIN = 1004, 1005, 1006, 1007
-SCALAR_MULTIPLY_ADD, SCALAR_MULTIPLY_SUBTRACT, SCALAR_SUBTRACT_PRODUCT = 1008, 1009, 1010
+SCALAR_MULTIPLY_ADD, SCALAR_MULTIPLY_SUBTRACT, SCALAR_SUBTRACT_PRODUCT, SCALAR_ADD_ADD = 1008, 1009, 1010, 1011
 #: words (int32) of an instruction of a scalar run; what an operand's two bits of activity say
 SCALAR_WORDS = 5
 SCALAR_ADD, SCALAR_FIRST = 1, 2

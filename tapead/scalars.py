@@ -21,6 +21,7 @@ from .kernels.constants import (
     F8,
     I8,
     SCALAR_ADD,
+    SCALAR_ADD_ADD,
     SCALAR_ASSIGN,
     SCALAR_FIRST,
     SCALAR_GUARD,
@@ -159,7 +160,10 @@ class _Run:
         self.inner -= scalars._shared
         self.numbers = scalars._numbers[self.number]
         self.loaded: dict[tuple[int, int], int] = {}  # (storage, element) outside the slab -> place of its copy
-        self.products: dict[int, int] = {}  # place -> where the product is that may go into the sum that reads it
+        self.copied: dict[tuple[int, int], int] = {}  # (storage, element) that is a copy -> the place of its source
+        #: place -> where in the code the product, or sum, is that may go into the sum that reads it
+        self.products: dict[int, int] = {}
+        self.sums: dict[int, int] = {}
         self.fresh: set[int] = set()  # places of the run's own
         for k in instructions:
             op = tape.ops[k]
@@ -243,8 +247,10 @@ class _Run:
             place = scalars.constant(s, self.number)
             self.numbers[buffer] = place
             return [place] * math.prod(shape)
-        first = scalars.place_of(s, self.number)
         elements = self._elements(buffer, shape)
+        if self.copied and all((s, e) in self.copied for e in elements):
+            return [self.copied[s, e] for e in elements]
+        first = scalars.place_of(s, self.number)
         if first is not None:
             if not shape:
                 self.numbers[buffer] = first + elements[0]
@@ -313,6 +319,9 @@ class _Run:
             if active:
                 self.active = True
         shape = self.tape.buffers[result].shape
+        if op.code == COPY and self._is_alias(operands[0], result):
+            self._alias(self._read(operands[0], shape), result)
+            return
         if shape:
             self._spread(op, [self._read(b, shape) for b in operands], operands, result, active)
             return
@@ -327,13 +336,34 @@ class _Run:
             scalars.sizes[number] += 1
         else:
             (z,), out = self._write(result, shape, op.boolean)
-        if self.products and op.code in (ADD, SUBTRACT):
+        if op.code in (ADD, SUBTRACT):
+            at = len(self.code)
             self._sum(op.code, z, x, y, active)
+            if self.code[at] == ADD and not out and self._read_once(s, operands):
+                self.sums[z] = at
         else:
             if op.code == MULTIPLY and not out and self._read_once(s, operands):
                 self.products[z] = len(self.code)
             self.code += op.code, z, x, y, w, active
         self.code += out
+
+    def _is_alias(self, operand: int, result: int) -> bool:
+        """Whether a copy, which the run alone reads, may be read where its source is."""
+        scalars = self.scalars
+        source, s = scalars._of[operand], scalars._of[result]
+        own = s in self.inner and s not in scalars.kept and self.tape.storages[s].number == self.number
+        return own and source not in scalars._written
+
+    def _alias(self, places: list[int], result: int) -> None:
+        s = self.scalars._of[result]
+        for element, place in zip(self._elements(result, self.tape.buffers[result].shape), places, strict=True):
+            self.copied[s, element] = place
+            self._forget(place)
+
+    def _forget(self, place: int) -> None:
+        """Leave a product or sum where it is: more than one instruction may read it."""
+        self.products.pop(place, None)
+        self.sums.pop(place, None)
 
     def _spread(
         self, op: Elementwise, read: list[list[int]], operands: Sequence[int], result: int, active: int
@@ -342,7 +372,7 @@ class _Run:
         z, out = self._write(result, self.tape.buffers[result].shape, op.boolean)
         for spread in (x for x in read if len(set(x)) < len(x)):  # more than one instruction reads them
             for place in spread:
-                self.products.pop(place, None)
+                self._forget(place)
         read += [read[0]] * (3 - len(read))
         start = len(self.code)
         for places in zip(z, *read, strict=True):
@@ -363,19 +393,19 @@ class _Run:
     def _sum(self, op: int, z: int, x: int, y: int, active: int) -> None:
         """Append a sum or difference; it takes in a product that it alone reads."""
         w = x
-        at = self.products.pop(x, None)
-        if at is not None:
-            op = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_MULTIPLY_SUBTRACT
-            w, flows, rest = y, active & 3, active >> 2
-        else:
-            at = self.products.pop(y, None)
+        for source, other, flows, rest in ((x, y, active & 3, active >> 2), (y, x, active >> 2, active & 3)):
+            at = self.products.pop(source, None)
             if at is not None:
-                op = SCALAR_MULTIPLY_ADD if op == ADD else SCALAR_SUBTRACT_PRODUCT
-                w, flows, rest = x, active >> 2, active & 3
-        if at is not None:
-            _, _, x, y, _, inner = self.code[at : at + WORDS]
-            active = (inner if flows else 0) | rest << 4
-            self.code[at] = -1
+                reflected = SCALAR_MULTIPLY_SUBTRACT if source == x else SCALAR_SUBTRACT_PRODUCT
+                op = SCALAR_MULTIPLY_ADD if op == ADD else reflected
+            elif op == ADD:
+                at = self.sums.pop(source, None)
+                op = ADD if at is None else SCALAR_ADD_ADD
+            if at is not None:
+                _, _, x, y, _, inner = self.code[at : at + WORDS]
+                w, active = other, (inner if flows else 0) | rest << 4
+                self.code[at] = -1
+                break
         self.code += op, z, x, y, w, active
 
     def _assign(self, operand: int, target: int, saved: int) -> None:
