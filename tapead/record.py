@@ -43,7 +43,12 @@ COPY = OPS["copy"]
 _SCALARS = (float, int, bool, np.generic)
 
 #: ops whose operators on numbers in double precision give what NumPy's functions give, sooner
-_EXACT = {"add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "negative": operator.neg}
+_EXACT: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "negative": operator.neg,
+}
 _WHOLE = 2**53  # Python's integers up to here are double precision numbers, too
 
 _state = threading.local()

@@ -377,7 +377,7 @@ class _Run:
         start = len(self.code)
         for places in zip(z, *read, strict=True):
             if op.code in (ADD, SUBTRACT):
-                self._sum(op.code, *places[:3], active)
+                self._sum(op.code, places[0], places[1], places[2], active)
             else:
                 self.code += op.code, *places, active
         if op.code == MULTIPLY and not out and self._read_once(self.scalars._of[result], operands):

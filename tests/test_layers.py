@@ -37,7 +37,7 @@ record
 indexing protocols
 program
 plan
-fuse
+fuse scalars
 shape
 tensor
 tape
