@@ -9,10 +9,19 @@ import ast
 import hashlib
 from pathlib import Path
 
+from .constants import (
+    SCALAR_ADD,
+    SCALAR_ADD_ADD,
+    SCALAR_FIRST,
+    SCALAR_MULTIPLY_ADD,
+    SCALAR_MULTIPLY_SUBTRACT,
+    SCALAR_SUBTRACT_PRODUCT,
+    SCALAR_WORDS,
+)
 from .elementwise import ROWS
 from .library import structural_kernels
 from .op import Elementwise, is_cheap, partial_code
-from .table import STRUCTURAL_GROUPS
+from .table import OPS, STRUCTURAL_GROUPS
 from .vecmath import NEAR_ONLY
 
 FOLDER = Path(__file__).parent
@@ -182,36 +191,49 @@ def tile(number: str) -> str:
     return in_class(TILES, number) + "\n".join(lines)
 
 
+#: pairs of instructions that scalar runs do as one: code, value, partials
+PAIRS = (
+    (SCALAR_MULTIPLY_ADD, "x * y + w", ("y", "x", "1.0")),
+    (SCALAR_MULTIPLY_SUBTRACT, "x * y - w", ("y", "x", "-1.0")),
+    (SCALAR_SUBTRACT_PRODUCT, "w - x * y", ("-y", "-x", "1.0")),
+    (SCALAR_ADD_ADD, "x + y + w", ("1.0", "1.0", "1.0")),
+)
+_SLOTS = {name: f"code[{SCALAR_WORDS} * k + {place}]" for place, name in enumerate("zxyw", 1)}
+
+
+def _scalar_reads(text: str) -> list[str]:
+    return [f"{name} = v[{_SLOTS[name]}]" for name in "xywz" if name in names(text)]
+
+
 def scalars_forward(number: str) -> list[str]:
     """Write the switch over single numbers, forward."""
-    operands = {"x": "v[code[6 * k + 2]]", "y": "v[code[6 * k + 3]]", "w": "v[code[6 * k + 4]]"}
-    body = []
-    for row in rows(number):
-        text = _value(row, number)
-        reads = [f"{name} = {operands[name]}" for name in "xyw" if name in names(text)]
-        body.append((row.code, row.name, [*reads, f"v[code[6 * k + 1]] = {text}"]))
+    made = [(row.code, row.name, _value(row, number)) for row in rows(number)]
+    made += [(code, text, text) for code, text, _ in PAIRS]
+    body = [(code, name, [*_scalar_reads(text), f"v[{_SLOTS['z']}] = {text}"]) for code, name, text in made]
     return ["        " + line for line in _branches(number, body, "")]
 
 
 def scalars_reverse(number: str) -> list[str]:
     """Write the switch over single numbers, backwards."""
-    operands = {
-        "x": "v[code[6 * k + 2]]",
-        "y": "v[code[6 * k + 3]]",
-        "w": "v[code[6 * k + 4]]",
-        "z": "v[code[6 * k + 1]]",
-    }
+    made = [
+        (row.code, row.name, [(p, p and _contribution(row, p, number)) for p in row.partials]) for row in rows(number)
+    ]
+    made += [
+        (code, text, [(p, _contribution(OPS["multiply"], p, number)) for p in partials])
+        for code, text, partials in PAIRS
+    ]
     body = []
-    for row in rows(number):
+    for code, name, operands in made:
         statements = []
-        for bit, partial in enumerate(row.partials):
+        for place, (partial, contribution) in enumerate(operands):
             if partial is None:
                 continue
-            reads = [f"{name} = {operands[name]}" for name in "xywz" if name in names(partial)]
-            statements += [f"if active & {1 << bit}:", *[f"    {r}" for r in reads]]
-            statements += [f"    g[code[6 * k + {2 + bit}]] += {_contribution(row, partial, number)}"]
+            add, first = SCALAR_ADD << 2 * place, SCALAR_FIRST << 2 * place
+            target = f"g[{_SLOTS['xyw'[place]]}]"
+            statements += [f"if active & {add | first}:", *[f"    {r}" for r in _scalar_reads(partial)]]
+            statements += [f"    c = {contribution}", f"    {target} = c if active & {first} else {target} + c"]
         if statements:
-            body.append((row.code, row.name, statements))
+            body.append((code, name, statements))
     return ["        " + line for line in _branches(number, body, "")]
 
 

@@ -40,6 +40,7 @@ program
 plan
 memory order passes blocks
 grouping
+scalars
 shape
 tensor
 tape
