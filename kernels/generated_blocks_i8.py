@@ -35,63 +35,102 @@ def fill(tile, n, value):
 
 
 @kernel
-def read_run(tile, source, stride, n):
-    if stride == 1:
-        for i in range(n):
-            tile[i] = C(source[i])
-    else:
-        for i in range(n):
-            tile[i] = C(source[i * stride])
+def run_length(ndim, shape, strides):
+    """Give how many elements in a row are one step apart, and how many axes remain outside of that."""
+    length, outer = shape[ndim - 1], ndim - 1
+    while outer > 0 and strides[outer - 1] == strides[ndim - 1] * length:
+        outer -= 1
+        length *= shape[outer]
+    return length, outer
+
+
+@kernel
+def gather_runs(tile, source, ndim, shape, strides, start, n, index):
+    length, outer = run_length(ndim, shape, strides)
+    step, at = strides[ndim - 1], start % length
+    offset = seek(outer, shape, strides, start // length, index) + at * step
+    i = 0
+    while i < n:
+        run = min(length - at, n - i)
+        if step == 1:
+            for j in range(run):
+                tile[i + j] = C(source[offset + j])
+        else:
+            for j in range(run):
+                tile[i + j] = C(source[offset + j * step])
+        i += run
+        offset -= at * step
+        if outer > 0:
+            if strides[outer - 1] == 0 and at == 0 and run == length:  # the same again, for as long as the axis lasts
+                again = min((shape[outer - 1] - 1 - index[outer - 1]) * length, n - i)
+                for j in range(i, i + again):
+                    tile[j] = tile[j - length]
+                index[outer - 1] += again // length
+                i += again
+            index[outer - 1] += 1
+            offset = carry(outer, shape, strides, index, offset + strides[outer - 1])
+        at = 0
+
+
+@kernel
+def scatter_runs(target, tile, ndim, shape, strides, start, n, index, keep):
+    length, outer = run_length(ndim, shape, strides)
+    step, at = strides[ndim - 1], start % length
+    offset = seek(outer, shape, strides, start // length, index) + at * step
+    i = 0
+    while i < n:
+        run = min(length - at, n - i)
+        for j in range(run):
+            target[offset + j * step] = tile[i + j] if keep else C(0)
+        i += run
+        offset -= at * step
+        at = 0
+        if outer > 0:
+            index[outer - 1] += 1
+            offset = carry(outer, shape, strides, index, offset + strides[outer - 1])
+
+
+@kernel
+def add_runs(target, tile, ndim, shape, strides, start, n, index):
+    length, outer = run_length(ndim, shape, strides)
+    step, at = strides[ndim - 1], start % length
+    offset = seek(outer, shape, strides, start // length, index) + at * step
+    i = 0
+    while i < n:
+        run = min(length - at, n - i)
+        add_run(shifted(target, offset), shifted(tile, i), step, run)
+        i += run
+        offset -= at * step
+        at = 0
+        if outer > 0:
+            index[outer - 1] += 1
+            offset = carry(outer, shape, strides, index, offset + strides[outer - 1])
 
 
 @kernel
 def pack(tile, address, dtype, ndim, shape, strides, start, n, index):
-    offset = seek(ndim, shape, strides, start, index)
-    last = ndim - 1
-    stride = strides[last]
-    i = 0
-    while i < n:
-        run = min(shape[last] - index[last], n - i)
-        if dtype == F8:
-            read_run(shifted(tile, i), shifted(as_f8(address), offset), stride, run)
-        elif dtype == F4:
-            read_run(shifted(tile, i), shifted(as_f4(address), offset), stride, run)
-        elif dtype == I8:
-            read_run(shifted(tile, i), shifted(as_i8(address), offset), stride, run)
-        else:
-            read_run(shifted(tile, i), shifted(as_b1(address), offset), stride, run)
-        i += run
-        index[last] += run
-        offset = carry(ndim, shape, strides, index, offset + run * stride)
+    if dtype == F8:
+        gather_runs(tile, as_f8(address), ndim, shape, strides, start, n, index)
+    elif dtype == F4:
+        gather_runs(tile, as_f4(address), ndim, shape, strides, start, n, index)
+    elif dtype == I8:
+        gather_runs(tile, as_i8(address), ndim, shape, strides, start, n, index)
+    else:
+        gather_runs(tile, as_b1(address), ndim, shape, strides, start, n, index)
 
 
 @kernel
 def unpack(tile, address, dtype, ndim, shape, strides, start, n, index):
-    offset = seek(ndim, shape, strides, start, index)
-    last = ndim - 1
-    stride = strides[last]
-    i = 0
-    while i < n:
-        run = min(shape[last] - index[last], n - i)
-        if dtype == F8:
-            out8 = shifted(as_f8(address), offset)
-            for j in range(run):
-                out8[j * stride] = np.float64(tile[i + j])
-        elif dtype == F4:
-            out4 = shifted(as_f4(address), offset)
-            for j in range(run):
-                out4[j * stride] = np.float32(tile[i + j])
-        elif dtype == I8:
-            outi = shifted(as_i8(address), offset)
-            for j in range(run):
-                outi[j * stride] = np.int64(tile[i + j])
-        else:
-            outb = shifted(as_b1(address), offset)
-            for j in range(run):
-                outb[j * stride] = np.uint8(1) if tile[i + j] != 0 else np.uint8(0)
-        i += run
-        index[last] += run
-        offset = carry(ndim, shape, strides, index, offset + run * stride)
+    if dtype == F8:
+        scatter_runs(as_f8(address), tile, ndim, shape, strides, start, n, index, True)
+    elif dtype == F4:
+        scatter_runs(as_f4(address), tile, ndim, shape, strides, start, n, index, True)
+    elif dtype == I8:
+        scatter_runs(as_i8(address), tile, ndim, shape, strides, start, n, index, True)
+    else:
+        for i in range(n):
+            tile[i] = C(1) if tile[i] != 0 else C(0)
+        scatter_runs(as_b1(address), tile, ndim, shape, strides, start, n, index, True)
 
 
 @kernel
@@ -108,21 +147,12 @@ def add_run(target, tile, stride, n):
 
 @kernel
 def unpack_add(tile, address, dtype, ndim, shape, strides, start, n, index):
-    offset = seek(ndim, shape, strides, start, index)
-    last = ndim - 1
-    stride = strides[last]
-    i = 0
-    while i < n:
-        run = min(shape[last] - index[last], n - i)
-        if dtype == F8:
-            add_run(shifted(as_f8(address), offset), shifted(tile, i), stride, run)
-        elif dtype == F4:
-            add_run(shifted(as_f4(address), offset), shifted(tile, i), stride, run)
-        else:
-            add_run(shifted(as_i8(address), offset), shifted(tile, i), stride, run)
-        i += run
-        index[last] += run
-        offset = carry(ndim, shape, strides, index, offset + run * stride)
+    if dtype == F8:
+        add_runs(as_f8(address), tile, ndim, shape, strides, start, n, index)
+    elif dtype == F4:
+        add_runs(as_f4(address), tile, ndim, shape, strides, start, n, index)
+    else:
+        add_runs(as_i8(address), tile, ndim, shape, strides, start, n, index)
 
 
 @kernel
@@ -154,24 +184,11 @@ def zero(address, dtype, count):
 
 
 @kernel
-def unpack_zero(address, dtype, ndim, shape, strides, start, n, index):
-    offset = seek(ndim, shape, strides, start, index)
-    last = ndim - 1
-    stride = strides[last]
-    i = 0
-    while i < n:
-        run = min(shape[last] - index[last], n - i)
-        if dtype == F8:
-            out8 = shifted(as_f8(address), offset)
-            for j in range(run):
-                out8[j * stride] = 0.0
-        else:
-            out4 = shifted(as_f4(address), offset)
-            for j in range(run):
-                out4[j * stride] = 0.0
-        i += run
-        index[last] += run
-        offset = carry(ndim, shape, strides, index, offset + run * stride)
+def unpack_zero(tile, address, dtype, ndim, shape, strides, start, n, index):
+    if dtype == F8:
+        scatter_runs(as_f8(address), tile, ndim, shape, strides, start, n, index, False)
+    else:
+        scatter_runs(as_f4(address), tile, ndim, shape, strides, start, n, index, False)
 
 
 @kernel
@@ -198,7 +215,7 @@ def fetch(entries, count, width, values, adjoints, registers, ndim, shape, start
         else:
             pack(tile, address, entry[3], ndim, shape, shifted(entry, 5), start, n, index)
             if entry[4] & TAKE:
-                unpack_zero(address, entry[3], ndim, shape, shifted(entry, 5), start, n, index)
+                unpack_zero(tile, address, entry[3], ndim, shape, shifted(entry, 5), start, n, index)
 
 
 @kernel
