@@ -228,6 +228,7 @@ from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE,
 from .pointers import as_i4, as_i8, call1, call2, call4
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
 from .sweeps import sweep as sweeps
+from .sweeps import timed_sweep
 
 
 @callable_kernel("int64(int64)")
@@ -238,6 +239,11 @@ def sweep(table):
 @callable_kernel("int64(int64)", nogil=True)
 def sweep_released(table):
     return sweeps(table)
+
+
+@callable_kernel("int64(int64, int64, int64, int64)", nogil=True)
+def sweep_timed(table, clock, times, step):
+    return timed_sweep(table, clock, times, step)
 
 
 @entry_point

@@ -12,11 +12,9 @@ from .blocks import COPY, Block, Code, carries, is_dear, reads
 from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
 from .kernels.constants import (
     ADJOINT,
-    DIRECT,
     F4,
     F8,
     I8,
-    PACK,
     SCALAR_GUARD,
     SCALAR_LOAD,
     SCALAR_OUT,
@@ -28,6 +26,7 @@ from .kernels.table import Elementwise, Structural
 from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
 from .passes import simplify
+from .switches import passes_on
 from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
 
 Row = tuple[str, str, int]
@@ -39,9 +38,6 @@ SMALL = 1024
 
 #: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
 IN_PLACE = 1 << 14
-
-#: the passes of the planner that can be switched off; results must not depend on them
-PASSES = frozenset({"fold", "share", "blocks", "turn", "keep", "first", "reuse"})
 
 
 @dataclass
@@ -55,6 +51,8 @@ class Plan:
     rows: list[Row] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
+    touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
+    needed: int = 0  # instructions left after the passes
     pool: list[int] = field(default_factory=list)
     value_places: dict[int, int] = field(default_factory=dict)  # storage -> byte in the arena
     adjoint_places: dict[int, int] = field(default_factory=dict)
@@ -83,7 +81,7 @@ class Planner:
         wrt: Sequence[int],
         passes: Collection[str] | None = None,
     ) -> None:
-        self.passes = PASSES if passes is None else passes
+        self.passes = passes_on() if passes is None else passes
         self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes)
         self.plan = Plan()
         self.storage_of = [b.storage for b in tape.buffers]
@@ -96,6 +94,8 @@ class Planner:
 
     def _needed(self, outputs: Sequence[int]) -> list[int]:
         """Give the instructions that outputs or guards depend on, in order (dead code goes)."""
+        if "dead" not in self.passes:
+            return list(range(len(self.tape)))
         wanted = {self.storage_of[b] for b in outputs}
         kept = []
         for k in range(len(self.tape) - 1, -1, -1):
@@ -151,7 +151,9 @@ class Planner:
         self._beginnings = self._find_beginnings()
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
+        plan.needed = len(self.needed)
         self._spans: dict[tuple[int, bool], list[int]] = {}  # (storage, adjoint) -> first and last row
+        self._uses: set[tuple[int, bool]] = set()  # what the row that comes next touches
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
         self._touched: set[int] = set()
         self._scalar_places: dict[int, tuple[int, bool]] = {}
@@ -215,7 +217,7 @@ class Planner:
         tape = self.tape
         for k in group.instructions:
             op = tape.ops[k]
-            if isinstance(op, Structural) and op.restore is not None or op.name == "assign":
+            if (isinstance(op, Structural) and op.restore is not None) or op.name == "assign":
                 return True
             if any(self.storage_of[b] in self.adjoints for b in tape.result_buffers[k][:1]) and any(
                 carries(op, i) and self.storage_of[b] in self.adjoints for i, b in enumerate(tape.operand_buffers[k])
@@ -234,7 +236,7 @@ class Planner:
             inside = found & made.keys()
             self._dear[g] = {s for s in inside - self.stored[g] if is_dear_instruction(tape.ops[made[s]])}
             return {s for s in found if s not in made or s in self.stored[g] or s in self._dear[g]}
-        found = set()
+        found: set[int] = set()
         for k in group.instructions:
             op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
             if group.kind != SCALARS or not isinstance(op, Elementwise):
@@ -272,6 +274,12 @@ class Planner:
         plan.rows.append((group, direction, place))
         plan.kinds.append(kind)
         plan.instructions.append(tuple(instructions))
+        plan.touched.append(sum(self._bytes(s) for s, _ in self._uses))
+        self._uses.clear()
+
+    def _bytes(self, s: int) -> int:
+        storage = self.tape.storages[s]
+        return storage.size * ITEM[storage.number]
 
     def _words(self, words: list[int]) -> int:
         place = len(self.plan.pool)
@@ -282,14 +290,14 @@ class Planner:
         """Note that the row that comes next touches a storage's value, or its adjoint."""
         row = len(self.plan.rows)
         self._spans.setdefault((s, adjoint), [row, row])[1] = row
+        self._uses.add((s, adjoint))
 
     def _clear(self, s: int) -> None:
         """See to it that an adjoint that nothing has touched is zero: before all rows if it is small, else now."""
         if s in self._touched or s not in self.adjoints:
             return
         self._touched.add(s)
-        storage = self.tape.storages[s]
-        size = storage.size * ITEM[storage.number]
+        size = self._bytes(s)
         if s in self._slab_storages or size <= SMALL:
             self._zeros.add(s)
             return
@@ -306,7 +314,7 @@ class Planner:
         return found
 
     def _emit_block(self, what: str, g: int) -> None:
-        group, tape = self.groups[g], self.tape
+        group = self.groups[g]
         if what != TURN and "keep" in self.passes:
             self.stored[g] |= self._dear.get(g, set())
         block = self._block(g)
@@ -549,9 +557,6 @@ class Planner:
             end = start + size
             return start
 
-        def bytes_of(s: int) -> int:
-            return tape.storages[s].size * ITEM[tape.storages[s].number]
-
         for number in (F8, F4):
             plan.value_slabs[number] = take(ITEM[number] * self.slab_size[number], 64)
         for (s, number), slot in self.slots.items():
@@ -571,22 +576,22 @@ class Planner:
                 if storage.size == 1:
                     plan.value_places[s] = take(ITEM[storage.number], 8)
                     plan.presets.append((plan.value_places[s], storage.data.reshape(1)))
-            elif storage.kind == INPUT and bytes_of(s) > IN_PLACE:
+            elif storage.kind == INPUT and self._bytes(s) > IN_PLACE:
                 continue
-            elif storage.kind == INPUT or bytes_of(s) <= SMALL:
+            elif storage.kind == INPUT or self._bytes(s) <= SMALL:
                 if storage.kind == INPUT or (s, False) in self._spans:
-                    plan.value_places[s] = take(bytes_of(s), 64 if storage.size > 8 else 8)
+                    plan.value_places[s] = take(self._bytes(s), 64 if storage.size > 8 else 8)
             elif (s, False) in self._spans:
                 first, final = self._spans[s, False]
-                spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), bytes_of(s)
+                spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), self._bytes(s)
         for s in sorted(self.adjoints):
             if s in self._slab_storages or s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
                 continue
-            if bytes_of(s) <= SMALL:
-                plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
-            elif s not in self.wrt or bytes_of(s) <= IN_PLACE:
+            if self._bytes(s) <= SMALL:
+                plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
+            elif s not in self.wrt or self._bytes(s) <= IN_PLACE:
                 first, final = self._spans[s, True]
-                spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), bytes_of(s)
+                spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), self._bytes(s)
         start = take(0, 64)
         for number in (F8, F4):
             plan.adjoint_slabs[number] = take(ITEM[number] * self.slab_size[number], 64)
@@ -594,7 +599,7 @@ class Planner:
             number = tape.storages[s].number
             plan.adjoint_places[s] = plan.adjoint_slabs[number] + ITEM[number] * self.slots[s, number]
         for s in sorted(self._zeros - self._slab_storages):
-            plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
+            plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))
         places, plan.arena_bytes = place(sizes, spans, take(0, 64), "reuse" in self.passes)
         for thing, at in places.items():

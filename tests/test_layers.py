@@ -23,6 +23,7 @@ check
 api
 define
 adjoint
+profiling
 trace
 tree
 scipy.special scipy.linalg scipy.__init__
@@ -43,6 +44,7 @@ grouping
 shape
 tensor
 tape
+switches
 errors
 """
 
