@@ -140,7 +140,12 @@ def tile(number: str) -> str:
             text = _contribution(row, partial, number)
             for add in (False, True) if is_cheap(row, bit) else (False,):
                 sign = "+=" if add else "="
-                statements = ["for i in range(n):", "    d = D[i]", *[f"    {r}" for r in reads], f"    Z[i] {sign} {text}"]
+                statements = [
+                    "for i in range(n):",
+                    "    d = D[i]",
+                    *[f"    {r}" for r in reads],
+                    f"    Z[i] {sign} {text}",
+                ]
                 body.append((partial_code(row.code, bit, add), f"{row.name}, {'xyw'[bit]}", statements))
     names_of = ["Z", "X", "Y", "W", *(["V", "D"] if number != "i8" else [])]
     lines = ["    for k in range(count):", "        op = code[7 * k]"]

@@ -6,7 +6,20 @@ parameters' place in the pool. The planner has put the rows of both sweeps in or
 before its values stands in the list once, and does both at a stroke. A gradient is one call of `sweep`.
 """
 
-from .constants import ADJOINTS, COUNT, F8, PARAMETERS, ROWS, SEED, SEED_NUMBER, SERVICES, STATUS, VALUES, ZERO_COUNT, ZERO_FROM
+from .constants import (
+    ADJOINTS,
+    COUNT,
+    F8,
+    PARAMETERS,
+    ROWS,
+    SEED,
+    SEED_NUMBER,
+    SERVICES,
+    STATUS,
+    VALUES,
+    ZERO_COUNT,
+    ZERO_FROM,
+)
 from .jit import kernel
 from .pointers import as_f4, as_f8, as_i8, call2, call_kernel
 

@@ -198,16 +198,26 @@ class Planner:
             self.stored.append({s for s in results if s in self.kept or self._elsewhere(s, g)})
             self.fed.append({s for s in results if feeders.get(s, set()) - {g}})
             reading = self._read_back(g, group)
+            reads = {w for s in reading for w in writers.get(s, ())}
+            if group.kind == SCALARS and any(self._is_loaded(s, group.number) for s in reading):
+                reads.add(g)
             self.flows.append(
                 Flow(
-                    after={w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())}
+                    after={
+                        w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())
+                    }
                     - {g},
-                    reads={w for s in reading for w in writers.get(s, ())},
+                    reads=reads,
                     feeds={f for s in results for f in feeders.get(s, ()) if f < len(self.groups)} - {g},
                     reverse=self._has_reverse(group),
                     block=group.kind == BLOCK,
                 )
             )
+
+    def _is_loaded(self, s: int, number: int) -> bool:
+        """Whether a scalar run has a storage's number in a slot only once it has run forward."""
+        storage = self.tape.storages[s]
+        return not (storage.kind == CONSTANT and storage.size == 1) and (s, number) not in self.slots
 
     def _elsewhere(self, s: int, g: int) -> bool:
         """Whether a storage that group g makes is read by other groups, too."""
@@ -231,11 +241,11 @@ class Planner:
         if not self._has_reverse(group):
             return set()
         if group.kind == BLOCK:
-            found = self._block(g).needs()
+            read = self._block(g).needs()
             made = {of[tape.result_buffers[k][0]]: k for k in group.instructions}
-            inside = found & made.keys()
+            inside = read & made.keys()
             self._dear[g] = {s for s in inside - self.stored[g] if is_dear_instruction(tape.ops[made[s]])}
-            return {s for s in found if s not in made or s in self.stored[g] or s in self._dear[g]}
+            return {s for s in read if s not in made or s in self.stored[g] or s in self._dear[g]}
         found: set[int] = set()
         for k in group.instructions:
             op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
@@ -471,10 +481,9 @@ class Planner:
         tape, shape = self.tape, self.tape.buffers[target].shape
         x, z = reach(tape, source, shape), reach(tape, target, shape)
         numbers = (x[3], z[3])
+        computed = F8 if F8 in numbers or numbers == (I8, F4) else F4
         if all(n not in (F8, F4) for n in numbers):
             computed = I8
-        else:
-            computed = F8 if F8 in numbers or numbers == (I8, F4) else F4
         code = Code(tuple(dim for dim in shape if dim != 1), computed)
         code.store(code.run(COPY, code.load(source, x)), target, z, 0, False)
         self.plan.work += code.size
@@ -531,7 +540,12 @@ class Planner:
                 s = of[operand_buffers[i]]
                 if s not in self.adjoints:
                     continue
-                if op.stores and "first" in self.passes and s not in self._touched and tape.is_whole(operand_buffers[i]):
+                if (
+                    op.stores
+                    and "first" in self.passes
+                    and s not in self._touched
+                    and tape.is_whole(operand_buffers[i])
+                ):
                     first |= 1 << i
                     self._touched.add(s)
                 else:

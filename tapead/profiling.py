@@ -89,7 +89,7 @@ class Profile:
             "",
         ]
         for line in table:
-            cells = [cell.rjust(w) if i in (2, 3, 4) else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths))]
+            cells = [cell.rjust(widths[i]) if i in (2, 3, 4) else cell.ljust(widths[i]) for i, cell in enumerate(line)]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
 

@@ -33,7 +33,7 @@ from .kernels.constants import (
     ZERO_FROM,
 )
 from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner, Row
-from .tape import CONSTANT, STORED, Place, Wengert, describe
+from .tape import CONSTANT, STORED, Wengert, describe
 
 #: sweeps over more elements than this let go of the interpreter lock
 LONG = 4096
@@ -56,10 +56,10 @@ def _kernel(row: Row) -> int:
     if direction == "kernel":
         return int(library.group_kernel(group))
     if direction == "clear":
-        return library.clear_kernel()
+        return int(library.clear_kernel())
     number = group.partition("_")[2]
     if direction == "block":
-        return library.block_kernel(number)
+        return int(library.block_kernel(number))
     forward, reverse = library.scalar_kernels(number)
     return int(forward if direction == "forward" else reverse)
 
