@@ -56,7 +56,7 @@ sign, signbit = np.sign, np.signbit
 logaddexp, logaddexp2, fmod = np.logaddexp, np.logaddexp2, np.fmod
 
 __all__ = [  # noqa: RUF022 - the order of the table
-    "where", "power", "maximum", "minimum", "fmax", "fmin", "int_floor_divide", "int_remainder",
+    "where", "power", "expit", "maximum", "minimum", "fmax", "fmin", "int_floor_divide", "int_remainder",
     "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "copysign", "cos", "cosh", "erf", "exp",
     "expm1", "fmod", "hypot", "isfinite", "isinf", "isnan", "log", "log1p", "log10", "sin", "sinh", "sqrt", "tan", "tanh",
     "exp2", "cbrt", "log2", "floor", "ceil", "rint", "trunc", "sign", "signbit", "floor_divide", "remainder",
@@ -72,6 +72,12 @@ def where(condition, x, y):  # type: ignore[no-untyped-def]
 @kernel
 def power(x, y):  # type: ignore[no-untyped-def]
     return x**y
+
+
+@kernel
+def expit(x):  # type: ignore[no-untyped-def]
+    e = exp(-abs(x))
+    return (1 if x >= 0 else e) / (1 + e)
 
 
 @kernel

@@ -41,6 +41,7 @@ program
 plan
 memory order passes blocks
 grouping
+scalars
 shape
 tensor
 tape
