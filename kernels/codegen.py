@@ -21,7 +21,7 @@ from .constants import (
 from .elementwise import ROWS
 from .library import structural_kernels
 from .op import Elementwise, is_cheap, partial_code
-from .table import OPS, STRUCTURAL_GROUPS
+from .table import STRUCTURAL_GROUPS
 from .vecmath import NEAR_ONLY
 
 FOLDER = Path(__file__).parent
@@ -218,10 +218,8 @@ def scalars_reverse(number: str) -> list[str]:
     made = [
         (row.code, row.name, [(p, p and _contribution(row, p, number)) for p in row.partials]) for row in rows(number)
     ]
-    made += [
-        (code, text, [(p, _contribution(OPS["multiply"], p, number)) for p in partials])
-        for code, text, partials in PAIRS
-    ]
+    product = next(row for row in ROWS if row.name == "multiply")
+    made += [(code, text, [(p, _contribution(product, p, number)) for p in partials]) for code, text, partials in PAIRS]
     body = []
     for code, name, operands in made:
         statements = []
@@ -283,6 +281,7 @@ from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE,
 from .pointers import as_i4, as_i8, call1, call2, call4
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
 from .sweeps import sweep as sweeps
+from .sweeps import timed_sweep
 
 
 @callable_kernel("int64(int64)")
@@ -293,6 +292,11 @@ def sweep(table):
 @callable_kernel("int64(int64)", nogil=True)
 def sweep_released(table):
     return sweeps(table)
+
+
+@callable_kernel("int64(int64, int64, int64, int64)", nogil=True)
+def sweep_timed(table, clock, times, step):
+    return timed_sweep(table, clock, times, step)
 
 
 @entry_point

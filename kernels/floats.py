@@ -143,9 +143,7 @@ def split(typing_context: Any, x: Any) -> Any:
         width, fraction = x.bitwidth, _FRACTION[x.bitwidth]
         whole = np.float64 if width == 64 else np.float32
         bias = (1 << (width - fraction - 2)) - 1
-        one, root, large = (
-            int(whole(value).view(f"i{width // 8}")) for value in (1.0, 0.5**0.5, 2.0**fraction)
-        )
+        one, root, large = (int(whole(value).view(f"i{width // 8}")) for value in (1.0, 0.5**0.5, 2.0**fraction))
         number = arguments[0].type
         bits = builder.add(builder.bitcast(arguments[0], _word(x)), _constant(x, one - root))
         exponent = builder.lshr(bits, _constant(x, fraction))

@@ -36,7 +36,7 @@ class _Cache(FunctionCache):
 
 class _EntryPoint(CFunc):
     def enable_caching(self) -> None:
-        self._cache = _Cache(self._pyfunc)
+        self._cache = _Cache(self._pyfunc)  # type: ignore[attr-defined, unused-ignore]
 
 
 def entry_point(function: Callable[..., int]) -> Any:

@@ -1,5 +1,4 @@
-"""Vector mathematics: functions of numbers that LLVM inlines into the loops of blocks, and vectorises.
-"""
+"""Vector mathematics: functions of numbers that LLVM inlines into the loops of blocks, and vectorises."""
 
 from .exponentials import (
     arccosh,

@@ -7,8 +7,9 @@ from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
 from .define import Tape
 from .errors import TapeadError
-from .explanation import explain
+from .explanation import explain, profile
 from .record import stop_gradient
+from .switches import PASSES, options
 from .tensor import Tensor
 
 try:
@@ -17,6 +18,7 @@ except PackageNotFoundError:  # an uninstalled checkout
     __version__ = "0+unknown"
 
 __all__ = [
+    "PASSES",
     "Tape",
     "TapeadError",
     "Tensor",
@@ -26,6 +28,8 @@ __all__ = [
     "grad",
     "numerical_grad",
     "numpy",
+    "options",
+    "profile",
     "stop_gradient",
     "value_and_grad",
 ]

@@ -201,9 +201,7 @@ class Code:
                 wanted.update(r for r in line[2:] if r >= 0)
         return kept[::-1]
 
-    def _places(
-        self, once: list[list[int]], rest: list[list[int]], loads: list[Entry]
-    ) -> tuple[dict[int, int], int]:
+    def _places(self, once: list[list[int]], rest: list[list[int]], loads: list[Entry]) -> tuple[dict[int, int], int]:
         """Give each register a tile, as few as will do; the last tile but one past them stands for none."""
         last: dict[int, int] = {}
         for k, line in enumerate(rest):
@@ -251,7 +249,7 @@ _ADDING = {
 def _tile_length(tiles: int, item: int, n: int) -> int:
     """Choose how many elements a tile has: all tiles together should stay in the first-level cache."""
     fitting = max(TILE_BYTES // (max(tiles, 1) * item) // 64 * 64, 64)
-    return max(min(fitting, TILE * 8 // item, -(-n // 8) * 8), 8)
+    return int(max(min(fitting, TILE * 8 // item, -(-n // 8) * 8), 8))
 
 
 class Block:

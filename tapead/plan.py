@@ -12,11 +12,9 @@ from .blocks import COPY, Block, Code, carries, is_dear, reads
 from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
 from .kernels.constants import (
     ADJOINT,
-    DIRECT,
     F4,
     F8,
     I8,
-    PACK,
     TAKE,
 )
 from .kernels.library import structural_kernels
@@ -25,6 +23,7 @@ from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
 from .passes import simplify
 from .scalars import Scalars
+from .switches import passes_on
 from .tape import CONSTANT, INPUT, STORED, Wengert
 
 Row = tuple[str, str, int]
@@ -36,9 +35,6 @@ SMALL = 1024
 
 #: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
 IN_PLACE = 1 << 14
-
-#: the passes of the planner that can be switched off; results must not depend on them
-PASSES = frozenset({"fold", "share", "blocks", "turn", "keep", "first", "reuse"})
 
 
 @dataclass
@@ -52,6 +48,8 @@ class Plan:
     rows: list[Row] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
+    touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
+    needed: int = 0  # instructions left after the passes
     pool: list[int] = field(default_factory=list)
     value_places: dict[int, int] = field(default_factory=dict)  # storage -> byte in the arena
     adjoint_places: dict[int, int] = field(default_factory=dict)
@@ -80,7 +78,7 @@ class Planner:
         wrt: Sequence[int],
         passes: Collection[str] | None = None,
     ) -> None:
-        self.passes = PASSES if passes is None else passes
+        self.passes = passes_on() if passes is None else passes
         self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes)
         self.plan = Plan()
         self.storage_of = [b.storage for b in tape.buffers]
@@ -95,10 +93,17 @@ class Planner:
         """Give the instructions that outputs or guards depend on, in order (dead code goes), and their storages."""
         of, operands = self.storage_of, self.tape.operand_buffers
         wanted = {of[b] for b in outputs}
+        alive = "dead" not in self.passes
         kept = []
         columns = zip(self.tape.ops, operands, self.tape.result_buffers, strict=True)
         for k, (op, read, made) in reversed(list(enumerate(columns))):
-            if not made or of[made[0]] in wanted or op.name == "nonzero" or any(of[b] in wanted for b in made[1:]):
+            if (
+                alive
+                or not made
+                or of[made[0]] in wanted
+                or op.name == "nonzero"
+                or any(of[b] in wanted for b in made[1:])
+            ):
                 kept.append(k)
                 for b in read:
                     wanted.add(of[b])
@@ -148,7 +153,9 @@ class Planner:
         self._beginnings = self._find_beginnings()
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
+        plan.needed = len(self.needed)
         self._spans: dict[tuple[int, bool], list[int]] = {}  # (storage, adjoint) -> first and last row
+        self._uses: set[tuple[int, bool]] = set()  # what the row that comes next touches
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
         self._touched: set[int] = set()
         self._runs: dict[int, tuple[int, bool]] = {}  # group -> the parameters' place, whether there is a way back
@@ -196,25 +203,32 @@ class Planner:
         self.fed: list[set[int]] = []
         self.flows = []
         for g, group in enumerate(self.groups):
-            results = {of[b] for k in group.instructions for b in tape.result_buffers[k]}
-            self.stored.append({s for s in results if s in self.kept or self._elsewhere(s, g)})
-            self.fed.append({s for s in results if feeders.get(s, set()) - {g}})
+            made = {of[b] for k in group.instructions for b in tape.result_buffers[k]}
+            self.stored.append({s for s in made if s in self.kept or self._elsewhere(s, g)})
+            self.fed.append({s for s in made if feeders.get(s, set()) - {g}})
             reading = self._read_back(g, group)
             reads = {w for s in reading for w in writers.get(s, ())}
-            if group.kind == SCALARS and any(
-                s not in self.scalars.places and tape.storages[s].kind != CONSTANT for s in reading
-            ):
-                reads.add(g)  # numbers from elsewhere are loaded by its forward sweep
+            if group.kind == SCALARS and any(self._is_loaded(s, group.number) for s in reading):
+                reads.add(g)
             self.flows.append(
                 Flow(
-                    after={w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())}
+                    after={
+                        w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())
+                    }
                     - {g},
                     reads=reads,
-                    feeds={f for s in results for f in feeders.get(s, ()) if f < len(self.groups)} - {g},
+                    feeds={f for s in made for f in feeders.get(s, ()) if f < len(self.groups)} - {g},
                     reverse=self._has_reverse(group),
                     block=group.kind == BLOCK,
                 )
             )
+
+    def _is_loaded(self, s: int, number: int) -> bool:
+        """Whether a scalar run reads a storage by copies that its own forward sweep makes."""
+        storage = self.tape.storages[s]
+        if storage.kind == CONSTANT and storage.size == 1:
+            return False
+        return s not in self.scalars.places or storage.number != number
 
     def _elsewhere(self, s: int, g: int) -> bool:
         """Whether a storage that group g makes is read by other groups, too."""
@@ -224,7 +238,7 @@ class Planner:
         tape = self.tape
         for k in group.instructions:
             op = tape.ops[k]
-            if isinstance(op, Structural) and op.restore is not None or op.name == "assign":
+            if (isinstance(op, Structural) and op.restore is not None) or op.name == "assign":
                 return True
             if any(self.storage_of[b] in self.adjoints for b in tape.result_buffers[k][:1]) and any(
                 carries(op, i) and self.storage_of[b] in self.adjoints for i, b in enumerate(tape.operand_buffers[k])
@@ -238,12 +252,12 @@ class Planner:
         if not self._has_reverse(group):
             return set()
         if group.kind == BLOCK:
-            found = self._block(g).needs()
+            read = self._block(g).needs()
             made = {of[tape.result_buffers[k][0]]: k for k in group.instructions}
-            inside = found & made.keys()
+            inside = read & made.keys()
             self._dear[g] = {s for s in inside - self.stored[g] if is_dear_instruction(tape.ops[made[s]])}
-            return {s for s in found if s not in made or s in self.stored[g] or s in self._dear[g]}
-        found = set()
+            return {s for s in read if s not in made or s in self.stored[g] or s in self._dear[g]}
+        found: set[int] = set()
         for k in group.instructions:
             op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
             if group.kind == SCALARS and op.name in ("sum", "guard"):
@@ -283,6 +297,12 @@ class Planner:
         plan.rows.append((group, direction, place))
         plan.kinds.append(kind)
         plan.instructions.append(tuple(instructions))
+        plan.touched.append(sum(self._bytes(s) for s, _ in self._uses))
+        self._uses.clear()
+
+    def _bytes(self, s: int) -> int:
+        storage = self.tape.storages[s]
+        return storage.size * ITEM[storage.number]
 
     def _words(self, words: list[int]) -> int:
         place = len(self.plan.pool)
@@ -293,14 +313,14 @@ class Planner:
         """Note that the row that comes next touches a storage's value, or its adjoint."""
         row = len(self.plan.rows)
         self._spans.setdefault((s, adjoint), [row, row])[1] = row
+        self._uses.add((s, adjoint))
 
     def _clear(self, s: int) -> None:
         """See to it that an adjoint that nothing has touched is zero: before all rows if it is small, else now."""
         if s in self._touched or s not in self.adjoints:
             return
         self._touched.add(s)
-        storage = self.tape.storages[s]
-        size = storage.size * ITEM[storage.number]
+        size = self._bytes(s)
         if s in self.scalars.places or size <= SMALL:
             self._zeros.add(s)
             return
@@ -317,7 +337,7 @@ class Planner:
         return found
 
     def _emit_block(self, what: str, g: int) -> None:
-        group, tape = self.groups[g], self.tape
+        group = self.groups[g]
         if what != TURN and "keep" in self.passes:
             self.stored[g] |= self._dear.get(g, set())
         block = self._block(g)
@@ -383,10 +403,9 @@ class Planner:
         tape, shape = self.tape, self.tape.buffers[target].shape
         x, z = reach(tape, source, shape), reach(tape, target, shape)
         numbers = (x[3], z[3])
+        computed = F8 if F8 in numbers or numbers == (I8, F4) else F4
         if all(n not in (F8, F4) for n in numbers):
             computed = I8
-        else:
-            computed = F8 if F8 in numbers or numbers == (I8, F4) else F4
         code = Code(tuple(dim for dim in shape if dim != 1), computed)
         code.store(code.run(COPY, code.load(source, x)), target, z, 0, False)
         self.plan.work += code.size
@@ -443,7 +462,12 @@ class Planner:
                 s = of[operand_buffers[i]]
                 if s not in self.adjoints:
                     continue
-                if op.stores and "first" in self.passes and s not in self._touched and tape.is_whole(operand_buffers[i]):
+                if (
+                    op.stores
+                    and "first" in self.passes
+                    and s not in self._touched
+                    and tape.is_whole(operand_buffers[i])
+                ):
                     first |= 1 << i
                     self._touched.add(s)
                 else:
@@ -469,9 +493,6 @@ class Planner:
             end = start + size
             return start
 
-        def bytes_of(s: int) -> int:
-            return tape.storages[s].size * ITEM[tape.storages[s].number]
-
         scalars = self.scalars
         for number in (F8, F4):
             plan.value_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
@@ -492,22 +513,22 @@ class Planner:
                 if storage.size == 1:
                     plan.value_places[s] = take(ITEM[storage.number], 8)
                     plan.presets.append((plan.value_places[s], storage.data.reshape(1)))
-            elif storage.kind == INPUT and bytes_of(s) > IN_PLACE:
+            elif storage.kind == INPUT and self._bytes(s) > IN_PLACE:
                 continue
-            elif storage.kind == INPUT or bytes_of(s) <= SMALL:
+            elif storage.kind == INPUT or self._bytes(s) <= SMALL:
                 if storage.kind == INPUT or (s, False) in self._spans:
-                    plan.value_places[s] = take(bytes_of(s), 64 if storage.size > 8 else 8)
+                    plan.value_places[s] = take(self._bytes(s), 64 if storage.size > 8 else 8)
             elif (s, False) in self._spans:
                 first, final = self._spans[s, False]
-                spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), bytes_of(s)
+                spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), self._bytes(s)
         for s in sorted(self.adjoints):
             if s in self.scalars.places or s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
                 continue
-            if bytes_of(s) <= SMALL:
-                plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
-            elif s not in self.wrt or bytes_of(s) <= IN_PLACE:
+            if self._bytes(s) <= SMALL:
+                plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
+            elif s not in self.wrt or self._bytes(s) <= IN_PLACE:
                 first, final = self._spans[s, True]
-                spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), bytes_of(s)
+                spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), self._bytes(s)
         start = take(0, 64)
         for number in (F8, F4):
             plan.adjoint_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
@@ -515,7 +536,7 @@ class Planner:
             number = tape.storages[s].number
             plan.adjoint_places[s] = plan.adjoint_slabs[number] + ITEM[number] * scalars.places[s]
         for s in sorted(self._zeros - scalars.places.keys()):
-            plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
+            plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))
         places, plan.arena_bytes = place(sizes, spans, take(0, 64), "reuse" in self.passes)
         for thing, at in places.items():

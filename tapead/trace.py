@@ -183,7 +183,11 @@ def checked_output(recording: Recording, value: Any) -> Any:
         return value.reshape(())[()] if value.dtype.kind == "f" else float(value.reshape(()))
     if value.ndim:
         value = recording.view(value, lambda v: v.reshape(()))
-    return value if value.dtype.kind == "f" else recording.cast(value, np.dtype(float))
+    if value.dtype.kind != "f":
+        return recording.cast(value, np.dtype(float))
+    if value.storage.size > 1:  # the seed goes on its adjoint before any row runs, and rows may clear an array's
+        return recording.elementwise(COPY, (value,))
+    return value
 
 
 def function_code(function: Any) -> Any:

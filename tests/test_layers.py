@@ -23,6 +23,7 @@ check
 api
 define
 adjoint
+profiling
 trace
 tree
 scipy.special scipy.linalg scipy.__init__
@@ -44,6 +45,7 @@ scalars
 shape
 tensor
 tape
+switches
 errors
 """
 
