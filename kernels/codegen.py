@@ -162,7 +162,10 @@ def tile_reverse(number: str) -> list[str]:
             statements += [
                 f"if active & {1 << bit}:",
                 f"    G = at(gradients[code[6 * k + {2 + bit}]])",
-                *[f"    {line}" for line in _loop(["d = D[i]", *reads], f"G[i] += {_contribution(row, partial, number)}")],
+                *[
+                    f"    {line}"
+                    for line in _loop(["d = D[i]", *reads], f"G[i] += {_contribution(row, partial, number)}")
+                ],
             ]
         if statements:
             body.append((row.code, row.name, statements))

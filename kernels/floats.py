@@ -55,6 +55,16 @@ def pick(typing_context: Any, x: Any, pair: Any) -> Any:
 
 
 @intrinsic
+def rounded(typing_context: Any, x: Any, value: Any) -> Any:
+    """Give a value in the precision of x."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[1], value, x)
+
+    return x(x, value), codegen
+
+
+@intrinsic
 def polynomial(typing_context: Any, x: Any, pair: Any) -> Any:
     """Evaluate the polynomial in x whose coefficients, lowest first, are the pair's entry; by Estrin's scheme."""
 
@@ -143,9 +153,7 @@ def split(typing_context: Any, x: Any) -> Any:
         width, fraction = x.bitwidth, _FRACTION[x.bitwidth]
         whole = np.float64 if width == 64 else np.float32
         bias = (1 << (width - fraction - 2)) - 1
-        one, root, large = (
-            int(whole(value).view(f"i{width // 8}")) for value in (1.0, 0.5**0.5, 2.0**fraction)
-        )
+        one, root, large = (int(whole(value).view(f"i{width // 8}")) for value in (1.0, 0.5**0.5, 2.0**fraction))
         number = arguments[0].type
         bits = builder.add(builder.bitcast(arguments[0], _word(x)), _constant(x, one - root))
         exponent = builder.lshr(bits, _constant(x, fraction))

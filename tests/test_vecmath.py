@@ -7,9 +7,9 @@ import pytest
 from numba import njit
 
 import tapead
+from tapead.dispatch import record
 from tapead.kernels import vecmath
 from tapead.kernels.table import OPS
-from tapead.dispatch import record
 
 #: the exact function, and how many units in the last place the computed one may be off
 EXACT = {
@@ -63,7 +63,9 @@ def arguments(dtype, rng, n=60):
         1.0 + rng.choice([-1, 1], n) * np.exp2(rng.uniform(-54.0, 0.0, n)),
         rng.uniform(-1.0, 1.0, n) * limits.tiny,
         [limits.max, -limits.max, limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal],
-        [1e22, 2.0**40, 2.0**15, 6381956970095103.0 * 2.0**797] if dtype is np.float64 else [1e22, 2.0**15, 16367173.0 * 2.0**72],
+        [1e22, 2.0**40, 2.0**15, 6381956970095103.0 * 2.0**797]
+        if dtype is np.float64
+        else [1e22, 2.0**15, 16367173.0 * 2.0**72],
     ]
     return np.concatenate(parts).astype(dtype)
 
@@ -74,7 +76,9 @@ def operands_of(name, dtype):
     x = arguments(dtype, rng)
     if name == "power":
         top = float(np.finfo(dtype).maxexp)
-        x = np.concatenate([np.abs(x), np.exp2(rng.uniform(-30, 30, 600)), rng.uniform(0.0, 4.0, 200), rng.integers(-9, 10, 200)])
+        x = np.concatenate(
+            [np.abs(x), np.exp2(rng.uniform(-30, 30, 600)), rng.uniform(0.0, 4.0, 200), rng.integers(-9, 10, 200)]
+        )
         x = x[x != 0].astype(dtype)
         y = rng.uniform(-1.04, 1.04, x.size) * top / np.log2(np.abs(x.astype(float)) + (np.abs(x) == 1))
         y = np.where(rng.uniform(size=x.size) < 0.2, rng.uniform(-4, 4, x.size), y)
@@ -105,7 +109,9 @@ def errors(name, got, operands):
             if name in ("erf", "tanh") and abs(xs[0]) > 100:
                 xs = [np.copysign(100.0, xs[0])]
             true = exact(*map(mpmath.mpf, xs))
-            last = max(unit, mpmath.ldexp(1, int(mpmath.floor(mpmath.log(abs(true), 2))) - limits.nmant)) if true else unit
+            last = (
+                max(unit, mpmath.ldexp(1, int(mpmath.floor(mpmath.log(abs(true), 2))) - limits.nmant)) if true else unit
+            )
             if not np.isfinite(z):
                 z = np.copysign(np.inf, z) if abs(true) < largest else true
             found.append(float(abs(mpmath.mpf(z) - true) / last))
@@ -138,7 +144,9 @@ SPECIAL = [0.0, 1.0, 0.5, 2.0, 3.0, 2.5, np.inf, 1e30, 7e-43, 710.0, 89.0, 1e-30
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
 def test_special_values_are_numpys(name, dtype):
     x = np.array([*SPECIAL, *(-x for x in SPECIAL), np.nan], dtype)
-    pairs = [np.ascontiguousarray(a) for a in np.array(np.meshgrid(*[x] * OPS[name].arity)).reshape(OPS[name].arity, -1)]
+    pairs = [
+        np.ascontiguousarray(a) for a in np.array(np.meshgrid(*[x] * OPS[name].arity)).reshape(OPS[name].arity, -1)
+    ]
     got, expected = in_blocks(name, *pairs), OPS[name].numpy(*pairs)
     near = np.finfo(dtype).eps * 4
     # SciPy's expit gives 0 for subnormal results; sums of powers near 1 cancel, in NumPy too
@@ -160,7 +168,9 @@ def test_one_huge_argument_does_not_touch_the_others(name, dtype):
     np.testing.assert_allclose(got[5], getattr(np, name)(with_huge[5]), rtol=np.finfo(dtype).eps * 2)
 
 
-@pytest.mark.parametrize(("name", "slope"), [("sin", np.cos), ("cos", lambda x: -np.sin(x)), ("tan", lambda x: 1 + np.tan(x) ** 2)])
+@pytest.mark.parametrize(
+    ("name", "slope"), [("sin", np.cos), ("cos", lambda x: -np.sin(x)), ("tan", lambda x: 1 + np.tan(x) ** 2)]
+)
 def test_slope_at_huge_arguments(name, slope):
     x = np.linspace(-30.0, 30.0, 1300)
     x[700] = 1e22
@@ -174,7 +184,9 @@ def test_single_numbers_agree_with_blocks(name, dtype):
     operands = [rng.uniform(*domain, 20).astype(dtype) for domain in OPS[name].domains]
     one = tapead.value_and_grad(lambda *xs: record(name, *xs))
     single = [one(*(x[k] for x in operands))[0] for k in range(20)]
-    np.testing.assert_allclose(single, in_blocks(name, *operands), rtol=3 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        single, in_blocks(name, *operands), rtol=3 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps
+    )
 
 
 def has_vectors():
