@@ -55,6 +55,16 @@ def pick(typing_context: Any, x: Any, pair: Any) -> Any:
 
 
 @intrinsic
+def rounded(typing_context: Any, x: Any, value: Any) -> Any:
+    """Give a value in the precision of x."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.cast(builder, arguments[1], value, x)
+
+    return x(x, value), codegen
+
+
+@intrinsic
 def polynomial(typing_context: Any, x: Any, pair: Any) -> Any:
     """Evaluate the polynomial in x whose coefficients, lowest first, are the pair's entry; by Estrin's scheme."""
 

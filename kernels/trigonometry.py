@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
+
 from .coefficients import ARCSIN, ARCTAN, COS, SIN
 from .exponentials import HALF, INFINITY, ONE, TINY, TWO, ZERO, clamped
-from .floats import fma, odd, pick, polynomial, turned
+from .floats import fma, odd, pick, polynomial, rounded, turned
+from .huge import huge_quadrant
 from .jit import kernel, vector_kernel
 
-#: below it sines take the fast way; above it they need more of pi than three numbers hold
+#: up to it three numbers hold enough of pi; beyond, see `huge.py`
 NEAR = (2.0**40, 2.0**15)
 #: added to a number, rounds it to an integer held in the low bits
 ROUND = (1.5 * 2.0**52, 1.5 * 2.0**23)
@@ -51,15 +54,36 @@ def cosine_pair(r, low):  # type: ignore[no-untyped-def]
 
 
 @vector_kernel
-def near_sincos(x):  # type: ignore[no-untyped-def]
-    """Give sine and cosine of x, |x| < NEAR."""
-    t, r, low = quadrant(x)
+def sincos_of(t, r, low):  # type: ignore[no-untyped-def]
+    """Give sine and cosine of k * pi / 2 + (r + low), given k + ROUND."""
     head, tail = cosine_pair(r, low)
     s, c = r + sine_tail(r, low), head + tail
     swapped = odd(t)
-    sine = turned(c if swapped else s, t)
-    cosine = turned(-s if swapped else c, t)
-    return x if abs(x) < pick(x, TINY) else sine, cosine
+    return turned(c if swapped else s, t), turned(-s if swapped else c, t)
+
+
+@vector_kernel
+def tan_of(t, r, low):  # type: ignore[no-untyped-def]
+    """Give the tangent of k * pi / 2 + (r + low), given k + ROUND."""
+    rest = sine_tail(r, low)
+    s = r + rest
+    s_low = (r - s) + rest
+    head, tail = cosine_pair(r, low)
+    c = head + tail
+    c_low = (head - c) + tail
+    swapped = odd(t)
+    n, n_low = (-c, -c_low) if swapped else (s, s_low)
+    d, d_low = (s, s_low) if swapped else (c, c_low)
+    inverse = pick(r, ONE) / d
+    q = n * inverse
+    return q + (fma(-q, d, n) + (n_low - q * d_low)) * inverse
+
+
+@vector_kernel
+def near_sincos(x):  # type: ignore[no-untyped-def]
+    """Give sine and cosine of x, |x| <= NEAR."""
+    s, c = sincos_of(*quadrant(x))
+    return x if abs(x) < pick(x, TINY) else s, c
 
 
 @vector_kernel
@@ -74,35 +98,40 @@ def near_cos(x):  # type: ignore[no-untyped-def]
 
 @vector_kernel
 def near_tan(x):  # type: ignore[no-untyped-def]
-    t, r, low = quadrant(x)
-    rest = sine_tail(r, low)
-    s = r + rest
-    s_low = (r - s) + rest
-    head, tail = cosine_pair(r, low)
-    c = head + tail
-    c_low = (head - c) + tail
-    swapped = odd(t)
-    n, n_low = (-c, -c_low) if swapped else (s, s_low)
-    d, d_low = (s, s_low) if swapped else (c, c_low)
-    inverse = pick(x, ONE) / d
-    q = n * inverse
-    y = q + (fma(-q, d, n) + (n_low - q * d_low)) * inverse
+    y = tan_of(*quadrant(x))
     return x if abs(x) < pick(x, TINY) else y
 
 
-@vector_kernel
+@kernel
+def far_sincos(x):  # type: ignore[no-untyped-def]
+    """Give sine and cosine of x, |x| > NEAR."""
+    if abs(x) == pick(x, INFINITY):
+        return x - x, x - x
+    s, c = sincos_of(*huge_quadrant(np.float64(x)))
+    return rounded(x, s), rounded(x, c)
+
+
+@kernel
+def far_tan(x):  # type: ignore[no-untyped-def]
+    """Give the tangent of x, |x| > NEAR."""
+    if abs(x) == pick(x, INFINITY):
+        return x - x
+    return rounded(x, tan_of(*huge_quadrant(np.float64(x))))
+
+
+@kernel
 def sin(x):  # type: ignore[no-untyped-def]
-    return math.sin(x) if abs(x) > pick(x, NEAR) else near_sin(x)
+    return far_sincos(x)[0] if abs(x) > pick(x, NEAR) else near_sin(x)
 
 
-@vector_kernel
+@kernel
 def cos(x):  # type: ignore[no-untyped-def]
-    return math.cos(x) if abs(x) > pick(x, NEAR) else near_cos(x)
+    return far_sincos(x)[1] if abs(x) > pick(x, NEAR) else near_cos(x)
 
 
-@vector_kernel
+@kernel
 def tan(x):  # type: ignore[no-untyped-def]
-    return math.tan(x) if abs(x) > pick(x, NEAR) else near_tan(x)
+    return far_tan(x) if abs(x) > pick(x, NEAR) else near_tan(x)
 
 
 @kernel
