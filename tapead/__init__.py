@@ -8,6 +8,7 @@ from .check import check_grads, numerical_grad
 from .define import Tape
 from .errors import TapeadError
 from .explanation import explain
+from .parallel import get_threads, set_threads, threads
 from .record import stop_gradient
 from .tensor import Tensor
 
@@ -23,9 +24,12 @@ __all__ = [
     "__version__",
     "check_grads",
     "explain",
+    "get_threads",
     "grad",
     "numerical_grad",
     "numpy",
+    "set_threads",
     "stop_gradient",
+    "threads",
     "value_and_grad",
 ]

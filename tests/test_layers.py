@@ -39,6 +39,7 @@ binding
 program
 plan
 memory order passes blocks
+splitting parallel
 grouping
 shape
 tensor
