@@ -14,7 +14,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from .grouping import Key, index_space, reach
-from .kernels.constants import ADD, ADJOINT, CLEAR, DIRECT, F4, PACK, POOL_REGISTERS, POOL_TILES, PRIVATE, SPLAT, TAKE, TILE, TILE_BYTES
+from .kernels.constants import (
+    ADD,
+    ADJOINT,
+    CLEAR,
+    DIRECT,
+    F4,
+    PACK,
+    POOL_REGISTERS,
+    POOL_TILES,
+    PRIVATE,
+    SPLAT,
+    TAKE,
+    TILE,
+    TILE_BYTES,
+)
 from .kernels.op import is_cheap, partial_code
 from .kernels.table import OPS, Elementwise, Structural
 from .shape import collapse
@@ -86,7 +100,7 @@ class Code:
     entries: list[Entry] = field(default_factory=list)  # of both kinds, those that the words speak of
     tile_bytes: int = 0
     register_count: int = 0
-    split: Split = Split()  # how threads can share the row
+    split: Split = field(default_factory=Split)  # how threads can share the row
 
     def __post_init__(self) -> None:
         self.contiguous = row_major(self.space)
@@ -208,9 +222,7 @@ class Code:
                 wanted.update(r for r in line[2:] if r >= 0)
         return kept[::-1]
 
-    def _places(
-        self, once: list[list[int]], rest: list[list[int]], loads: list[Entry]
-    ) -> tuple[dict[int, int], int]:
+    def _places(self, once: list[list[int]], rest: list[list[int]], loads: list[Entry]) -> tuple[dict[int, int], int]:
         """Give each register a tile, as few as will do; the last tile but one past them stands for none."""
         last: dict[int, int] = {}
         for k, line in enumerate(rest):

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from .grouping import Key
-from .kernels.constants import ADD, ADJOINT, DIRECT, F4, POOL_SUMS, PRIVATE, SPLAT, TAKE
+from .kernels.constants import ADD, ADJOINT, DIRECT, F4, POOL_SUMS, SPLAT, TAKE
 
 #: a target has this many elements at most, and the index space so many times more, to be added up by each range for itself
 SMALL, TIMES = 4096, 64
