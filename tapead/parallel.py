@@ -62,8 +62,8 @@ def set_threads(n: int) -> None:
     """
     n = _checked(n)
     with _pool.lock:
-        _set_blas_threads(n)
         _pool.use(n)
+        _set_blas_threads(n)
 
 
 def get_threads() -> int:
@@ -81,8 +81,8 @@ def threads(n: int) -> Iterator[None]:
         yield
     finally:
         with _pool.lock:
-            _set_blas_threads(blas_before)
             _pool.use(before)
+            _set_blas_threads(blas_before)
 
 
 def _checked(n: Any) -> int:
