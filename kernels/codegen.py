@@ -279,6 +279,7 @@ SWEEPS = '''"""The sweeps, compiled: as Python calls them, and behind the calls 
 from .jit import callable_kernel, entry_point
 from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE, OUT, TUPLE, TYPE
 from .pointers import as_i4, as_i8, call1, call2, call4
+from .pool import help_out, stop as stop_pool
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
 from .sweeps import sweep as sweeps
 from .sweeps import timed_sweep
@@ -297,6 +298,16 @@ def sweep_released(table):
 @callable_kernel("int64(int64, int64, int64, int64)", nogil=True)
 def sweep_timed(table, clock, times, step):
     return timed_sweep(table, clock, times, step)
+
+
+@callable_kernel("void(int64, int64)", nogil=True)
+def help(pool, k):
+    help_out(pool, k)
+
+
+@callable_kernel("void(int64)")
+def stop(pool):
+    stop_pool(pool)
 
 
 @entry_point

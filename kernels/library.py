@@ -120,6 +120,11 @@ def tile_kernel(number: str) -> int:
     return int(load(f"tiles_{number}").tile.address)
 
 
+def part_kernel(number: str) -> int:
+    """Give the address of the kernel that does a part of a block of a class."""
+    return int(load(f"blocks_{number}").part.address)
+
+
 def clear_kernel() -> int:
     """Give the address of the kernel that zeroes an adjoint."""
     return int(load("sweeps").clear.address)

@@ -88,3 +88,53 @@ def call2(typing_context: Any, address: Any, a: Any, b: Any) -> Any:
 def call4(typing_context: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Call the C function at an address: four words in, a word out."""
     return _caller(4)
+
+
+@intrinsic
+def read_now(typing_context: Any, address: Any) -> Any:
+    """Read a word that other threads write."""
+    signature = types.int64(types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(_word(builder, arguments[0]), "seq_cst", 8)
+
+    return signature, codegen
+
+
+@intrinsic
+def swap(typing_context: Any, address: Any, value: Any) -> Any:
+    """Write a word that other threads read; give what was there."""
+    signature = types.int64(types.int64, types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.atomic_rmw("xchg", _word(builder, arguments[0]), arguments[1], "seq_cst")
+
+    return signature, codegen
+
+
+@intrinsic
+def count_up(typing_context: Any, address: Any) -> Any:
+    """Add one to a word that other threads count up, too; give the sum."""
+    signature = types.int64(types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        one = ir.Constant(ir.IntType(64), 1)
+        return builder.add(builder.atomic_rmw("add", _word(builder, arguments[0]), one, "seq_cst"), one)
+
+    return signature, codegen
+
+
+@intrinsic
+def replace(typing_context: Any, address: Any, old: Any, new: Any) -> Any:
+    """Write a word if it is still the old one; tell whether it was."""
+    signature = types.boolean(types.int64, types.int64, types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, old, new = arguments
+        return builder.extract_value(builder.cmpxchg(_word(builder, address), old, new, "seq_cst", "seq_cst"), 1)
+
+    return signature, codegen
+
+
+def _word(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, ir.IntType(64).as_pointer())

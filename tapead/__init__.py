@@ -8,6 +8,7 @@ from .check import check_grads, numerical_grad
 from .define import Tape
 from .errors import TapeadError
 from .explanation import explain, profile
+from .parallel import get_threads, set_threads, threads
 from .record import stop_gradient
 from .switches import PASSES, options
 from .tensor import Tensor
@@ -25,11 +26,14 @@ __all__ = [
     "__version__",
     "check_grads",
     "explain",
+    "get_threads",
     "grad",
     "numerical_grad",
     "numpy",
     "options",
     "profile",
+    "set_threads",
     "stop_gradient",
+    "threads",
     "value_and_grad",
 ]

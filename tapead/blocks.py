@@ -14,10 +14,25 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from .grouping import Key, index_space, reach
-from .kernels.constants import ADD, ADJOINT, CLEAR, DIRECT, F4, PACK, SPLAT, TAKE, TILE, TILE_BYTES
+from .kernels.constants import (
+    ADD,
+    ADJOINT,
+    CLEAR,
+    DIRECT,
+    F4,
+    PACK,
+    POOL_REGISTERS,
+    POOL_TILES,
+    PRIVATE,
+    SPLAT,
+    TAKE,
+    TILE,
+    TILE_BYTES,
+)
 from .kernels.op import is_cheap, partial_code
 from .kernels.table import OPS, Elementwise, Structural
 from .shape import collapse
+from .splitting import Access, Split, split
 from .tape import Wengert, row_major
 
 COPY = OPS["copy"].code
@@ -85,6 +100,7 @@ class Code:
     entries: list[Entry] = field(default_factory=list)  # of both kinds, those that the words speak of
     tile_bytes: int = 0
     register_count: int = 0
+    split: Split = field(default_factory=Split)  # how threads can share the row
 
     def __post_init__(self) -> None:
         self.contiguous = row_major(self.space)
@@ -180,12 +196,17 @@ class Code:
         length = _tile_length(tiles, item, self.size)
         self.tile_bytes = (tiles + 1) * length * item
         self.register_count = tiles + 1 + len(self.direct)
+        if self.tile_bytes <= POOL_TILES and self.register_count <= POOL_REGISTERS:
+            accesses = [Access(e.key, e.kind, e.mode, k >= len(loads)) for k, e in enumerate(self.entries)]
+            self.split, private = split(self.space, length, accesses)
+            for i in private:
+                self.entries[i].mode |= PRIVATE
 
         def entry_words(e: Entry) -> list[int]:
             return [place[e.register], e.buffer, e.kind, e.key[3], e.mode, *strides.get(id(e), [0] * len(dims))]
 
         words = [self.size, len(dims), length, len(loads), len(self.stores), len(once), len(rest), tiles + 1]
-        words += dims
+        words += [*self.split, *dims]
         for e in (*loads, *self.stores):
             words += entry_words(e)
         for line in (*once, *rest):

@@ -62,6 +62,7 @@ class Plan:
     block_classes: set[int] = field(default_factory=set)  # the number classes that blocks are computed in
     tile_bytes: int = 0
     register_count: int = 0
+    sum_bytes: int = 0
     scratch_bytes: int = 0
     needs_functions: bool = False
     work: int = 0  # elements touched in a forward sweep
@@ -361,6 +362,7 @@ class Planner:
         plan = self.plan
         plan.tile_bytes = max(plan.tile_bytes, code.tile_bytes)
         plan.register_count = max(plan.register_count, code.register_count)
+        plan.sum_bytes = max(plan.sum_bytes, code.split.sum_bytes)
         plan.block_classes.add(code.number)
         self._row(f"blocks_{NAMES[code.number]}", "block", self._words(words), kind, instructions)
 

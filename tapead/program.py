@@ -18,20 +18,25 @@ from .kernels.constants import (
     INDEX,
     NOT_POSITIVE,
     PARAMETERS,
+    PART_CODE,
+    POOL,
     REGISTERS,
     ROWS,
     SCRATCH,
     SEED,
     SEED_NUMBER,
+    SERVICE_SLOTS,
     SERVICES,
     SINGULAR,
     STATUS,
+    SUMS,
     TILE_CODE,
     TILES,
     VALUES,
     ZERO_COUNT,
     ZERO_FROM,
 )
+from .parallel import pool_table
 from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner, Row
 from .tape import CONSTANT, STORED, Wengert, describe
 
@@ -252,7 +257,8 @@ class Workspace:
 
         self.status = np.zeros(8, np.int64)
         self._small = np.zeros(256 + plan.register_count, np.int64)
-        self.services = np.zeros(16, np.int64)
+        self._sums = np.empty(plan.sum_bytes // 8, np.int64)
+        self.services = np.zeros(SERVICE_SLOTS, np.int64)
         tiles = _address(self._tiles)
         self.services[TILES] = tiles + -tiles % 64
         self.services[INDEX] = _address(self._small)
@@ -261,6 +267,8 @@ class Workspace:
         self.services[FUNCTIONS] = _address(program.functions)
         for number in program.plan.block_classes:
             self.services[TILE_CODE + number] = library.tile_kernel(NAMES[number])
+            self.services[PART_CODE + number] = library.part_kernel(NAMES[number])
+        self.services[POOL], self.services[SUMS] = _address(pool_table()), _address(self._sums)
 
         t = self.table = np.zeros(24, np.int64)
         t[ROWS], t[COUNT] = _address(program.rows), len(program.rows) // 2

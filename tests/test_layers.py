@@ -40,6 +40,7 @@ binding
 program
 plan
 memory order passes blocks
+splitting parallel
 grouping
 scalars
 shape
