@@ -40,6 +40,8 @@ from .tape import (
 from .tensor import FUNCTIONS, Tensor
 
 COPY = OPS["copy"]
+#: an argument of more bytes than this is looked at in place while a function is traced, not copied
+LARGE = 1 << 20
 _SCALARS = (float, int, bool, np.generic)
 
 #: ops whose operators on numbers in double precision give what NumPy's functions give, sooner
@@ -148,7 +150,8 @@ class Recording(Wengert):
         number = number_class(array.dtype)
         if number is None:
             raise TapeadTypeError(f"values of dtype {array.dtype} cannot be traced; use float64 or float32")
-        inside = np.array(array, order="C", copy=True)
+        large = self.replays and array.nbytes > LARGE and array.flags.c_contiguous
+        inside = array.view() if large else np.array(array, order="C", copy=True)
         inside.flags.writeable = False
         storage = Storage(INPUT, number, array.size, levels)
         buffer = self.new_buffer(self.new_storage(storage), array.dtype, array.shape)
