@@ -468,6 +468,7 @@ class Planner:
                     op.stores
                     and "first" in self.passes
                     and s not in self._touched
+                    and s not in self.scalars.places
                     and tape.is_whole(operand_buffers[i])
                 ):
                     first |= 1 << i

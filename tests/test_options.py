@@ -179,3 +179,17 @@ def test_numbers_beside_a_block_that_turns(passes):
             _, gradient = vg({"a": x, "b": b})
             np.testing.assert_allclose(gradient["a"], 2.0 * x, rtol=1e-14)
             assert gradient["b"] == 2.0 * b
+
+
+@pytest.mark.parametrize("passes", CHOICES.values(), ids=CHOICES)
+def test_one_array_in_blocks_reductions_and_numbers(passes):
+    """None of the three is alone in adding to the adjoint, whichever comes first."""
+
+    def f(x):
+        return np.sum(np.tanh(x)) + np.min(x) * np.sin(x[3]) * x[4]
+
+    x = np.random.default_rng(0).uniform(-1.5, 1.5, 63)
+    with options(passes=passes):
+        vg = value_and_grad(f)
+        for point in (x, 1.1 * x):
+            np.testing.assert_allclose(vg(point)[1], expect.slope(f, point), rtol=1e-8, atol=1e-9)

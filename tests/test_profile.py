@@ -133,10 +133,11 @@ def test_large_inputs_and_out():
 
 def test_the_branch_of_the_arguments():
     vg = value_and_grad(branches)
-    vg(np.ones(3))
-    assert any("multiply" in row.what for row in vg.profile(-np.ones(3)).rows)
-    assert not any("multiply" in row.what for row in vg.profile(np.ones(3)).rows)
-    assert vg(np.ones(3))[0] == 3.0
+    x = np.ones(50)
+    vg(x)
+    assert any("multiply" in row.what for row in vg.profile(-x).rows)
+    assert not any("multiply" in row.what for row in vg.profile(x).rows)
+    assert vg(x)[0] == 50.0
 
 
 def test_arguments_by_name_trees_and_aux():
