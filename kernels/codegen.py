@@ -9,10 +9,20 @@ import ast
 import hashlib
 from pathlib import Path
 
+from .constants import (
+    SCALAR_ADD,
+    SCALAR_ADD_ADD,
+    SCALAR_FIRST,
+    SCALAR_MULTIPLY_ADD,
+    SCALAR_MULTIPLY_SUBTRACT,
+    SCALAR_SUBTRACT_PRODUCT,
+    SCALAR_WORDS,
+)
 from .elementwise import ROWS
 from .library import structural_kernels
 from .op import Elementwise, is_cheap, partial_code
 from .table import STRUCTURAL_GROUPS
+from .vecmath import NEAR_ONLY
 
 FOLDER = Path(__file__).parent
 
@@ -71,6 +81,37 @@ def rows(number: str) -> list[Elementwise]:
     return [row for row in ROWS if (row.integer is not None if number == "i8" else row.floating)]
 
 
+def _bounded(text: str) -> set[str]:
+    """Name the operands that a vectorised loop over an expression needs to be near (see `vecmath.NEAR_ONLY`)."""
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    arguments = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in NEAR_ONLY]
+    if not all(isinstance(argument, ast.Name) for argument in arguments):
+        raise ValueError(f"{text!r}: {', '.join(NEAR_ONLY)} take an operand itself, so that its tile can be looked at")
+    return {argument.id for argument in arguments if isinstance(argument, ast.Name)}
+
+
+class _Near(ast.NodeTransformer):
+    """Call the vectorised functions that are right near zero only."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Name(NEAR_ONLY.get(node.id, node.id), node.ctx)
+
+
+def _loop(reads: list[str], statement: str) -> list[str]:
+    """Write a loop over a tile; where it calls sines, two: one for a tile whose numbers are all near zero."""
+
+    def loop(statement: str) -> list[str]:
+        return ["for i in range(n):", *[f"    {read}" for read in reads], f"    {statement}"]
+
+    bounded = sorted(_bounded(statement))
+    if not bounded:
+        return loop(statement)
+    near = ast.unparse(_Near().visit(ast.parse(statement)))
+    condition = " and ".join(f"all_near({name.upper()}, n)" for name in bounded)
+    inner = [f"    {line}" for line in loop(near)], [f"    {line}" for line in loop(statement)]
+    return [f"if {condition}:", *inner[0], "else:", *inner[1]]
+
+
 def _value(row: Elementwise, number: str) -> str:
     text = row.integer if number == "i8" else row.value
     return expression(text or "", number)
@@ -109,6 +150,7 @@ from .jit import entry_point, kernel
 from .numeric import *
 from .pointers import as_i8
 from .pointers import as_CLASS as at
+from .vecmath import *
 
 C = np.NUMBER
 
@@ -130,7 +172,7 @@ def tile(number: str) -> str:
     for row in rows(number):
         text = _value(row, number)
         reads = [f"{name} = {name.upper()}[i]" for name in "xyw" if name in names(text)]
-        body.append((row.code, row.name, ["for i in range(n):", *[f"    {r}" for r in reads], f"    Z[i] = {text}"]))
+        body.append((row.code, row.name, _loop(reads, f"Z[i] = {text}")))
     for row in rows(number) if number != "i8" else ():
         for bit, partial in enumerate(row.partials):
             if partial is None:
@@ -140,7 +182,7 @@ def tile(number: str) -> str:
             text = _contribution(row, partial, number)
             for add in (False, True) if is_cheap(row, bit) else (False,):
                 sign = "+=" if add else "="
-                statements = ["for i in range(n):", "    d = D[i]", *[f"    {r}" for r in reads], f"    Z[i] {sign} {text}"]
+                statements = _loop(["d = D[i]", *reads], f"Z[i] {sign} {text}")
                 body.append((partial_code(row.code, bit, add), f"{row.name}, {'xyw'[bit]}", statements))
     names_of = ["Z", "X", "Y", "W", *(["V", "D"] if number != "i8" else [])]
     lines = ["    for k in range(count):", "        op = code[7 * k]"]
@@ -149,36 +191,47 @@ def tile(number: str) -> str:
     return in_class(TILES, number) + "\n".join(lines)
 
 
+#: pairs of instructions that scalar runs do as one: code, value, partials
+PAIRS = (
+    (SCALAR_MULTIPLY_ADD, "x * y + w", ("y", "x", "1.0")),
+    (SCALAR_MULTIPLY_SUBTRACT, "x * y - w", ("y", "x", "-1.0")),
+    (SCALAR_SUBTRACT_PRODUCT, "w - x * y", ("-y", "-x", "1.0")),
+    (SCALAR_ADD_ADD, "x + y + w", ("1.0", "1.0", "1.0")),
+)
+_SLOTS = {name: f"code[{SCALAR_WORDS} * k + {place}]" for place, name in enumerate("zxyw", 1)}
+
+
+def _scalar_reads(text: str) -> list[str]:
+    return [f"{name} = v[{_SLOTS[name]}]" for name in "xywz" if name in names(text)]
+
+
 def scalars_forward(number: str) -> list[str]:
     """Write the switch over single numbers, forward."""
-    operands = {"x": "v[code[6 * k + 2]]", "y": "v[code[6 * k + 3]]", "w": "v[code[6 * k + 4]]"}
-    body = []
-    for row in rows(number):
-        text = _value(row, number)
-        reads = [f"{name} = {operands[name]}" for name in "xyw" if name in names(text)]
-        body.append((row.code, row.name, [*reads, f"v[code[6 * k + 1]] = {text}"]))
+    made = [(row.code, row.name, _value(row, number)) for row in rows(number)]
+    made += [(code, text, text) for code, text, _ in PAIRS]
+    body = [(code, name, [*_scalar_reads(text), f"v[{_SLOTS['z']}] = {text}"]) for code, name, text in made]
     return ["        " + line for line in _branches(number, body, "")]
 
 
 def scalars_reverse(number: str) -> list[str]:
     """Write the switch over single numbers, backwards."""
-    operands = {
-        "x": "v[code[6 * k + 2]]",
-        "y": "v[code[6 * k + 3]]",
-        "w": "v[code[6 * k + 4]]",
-        "z": "v[code[6 * k + 1]]",
-    }
+    made = [
+        (row.code, row.name, [(p, p and _contribution(row, p, number)) for p in row.partials]) for row in rows(number)
+    ]
+    product = next(row for row in ROWS if row.name == "multiply")
+    made += [(code, text, [(p, _contribution(product, p, number)) for p in partials]) for code, text, partials in PAIRS]
     body = []
-    for row in rows(number):
+    for code, name, operands in made:
         statements = []
-        for bit, partial in enumerate(row.partials):
+        for place, (partial, contribution) in enumerate(operands):
             if partial is None:
                 continue
-            reads = [f"{name} = {operands[name]}" for name in "xywz" if name in names(partial)]
-            statements += [f"if active & {1 << bit}:", *[f"    {r}" for r in reads]]
-            statements += [f"    g[code[6 * k + {2 + bit}]] += {_contribution(row, partial, number)}"]
+            add, first = SCALAR_ADD << 2 * place, SCALAR_FIRST << 2 * place
+            target = f"g[{_SLOTS['xyw'[place]]}]"
+            statements += [f"if active & {add | first}:", *[f"    {r}" for r in _scalar_reads(partial)]]
+            statements += [f"    c = {contribution}", f"    {target} = c if active & {first} else {target} + c"]
         if statements:
-            body.append((row.code, row.name, statements))
+            body.append((code, name, statements))
     return ["        " + line for line in _branches(number, body, "")]
 
 
@@ -230,6 +283,7 @@ from .pointers import as_i4, as_i8, call1, call2, call4
 from .pool import MOST, THREADS, enter, help_out, leave, share, stop as stop_pool
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
 from .sweeps import sweep as sweeps
+from .sweeps import timed_sweep
 
 
 @callable_kernel("int64(int64)")
@@ -240,6 +294,11 @@ def sweep(table):
 @callable_kernel("int64(int64)", nogil=True)
 def sweep_released(table):
     return sweeps(table)
+
+
+@callable_kernel("int64(int64, int64, int64, int64)", nogil=True)
+def sweep_timed(table, clock, times, step):
+    return timed_sweep(table, clock, times, step)
 
 
 @callable_kernel("void(int64, int64)", nogil=True)

@@ -26,8 +26,14 @@ POOL_INDEX, POOL_REGISTERS, POOL_TILES, POOL_SUMS = 256, 4096, 1 << 18, 1 << 15
 OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE = range(5)
 #: elements in a tile at the most, and bytes that the tiles of a block should take: they stay in the first-level cache
 TILE, TILE_BYTES = 512, 1 << 14
-#: instructions of a scalar run that reach outside it
+#: instructions of a scalar run that are no rows of the table: those that reach outside it; in-place assignment within it;
+#: reductions of neighbouring numbers; products and sums that go into a sum
 SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = 1000, 1001, 1002, 1003
+SCALAR_ASSIGN, SCALAR_SUM, SCALAR_MAX, SCALAR_MIN = 1004, 1005, 1006, 1007
+SCALAR_MULTIPLY_ADD, SCALAR_MULTIPLY_SUBTRACT, SCALAR_SUBTRACT_PRODUCT, SCALAR_ADD_ADD = 1008, 1009, 1010, 1011
+#: words (int32) of an instruction of a scalar run; what an operand's two bits of activity say
+SCALAR_WORDS = 5
+SCALAR_ADD, SCALAR_FIRST = 1, 2
 #: slots of a workspace's table
 (
     ROWS,

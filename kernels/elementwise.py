@@ -22,7 +22,7 @@ WIDE: Interval = (-3.0, 3.0)
 POSITIVE: Interval = (0.3, 4.0)
 
 #: what expressions may call, beside where()
-FUNCTIONS = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "hypot", "power", "floor", "ceil", "rint", "trunc", "floor_divide", "remainder", "fmod", "copysign", "sign", "isnan", "isfinite", "isinf", "erf", "logaddexp", "logaddexp2", "signbit", "maximum", "minimum", "fmax", "fmin"]
+FUNCTIONS = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "cbrt", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "hypot", "power", "floor", "ceil", "rint", "trunc", "floor_divide", "remainder", "fmod", "copysign", "sign", "isnan", "isfinite", "isinf", "expit", "erf", "logaddexp", "logaddexp2", "signbit", "maximum", "minimum", "fmax", "fmin"]
 
 
 def chain(adjoint: Any, partial: Any) -> Any:
@@ -153,7 +153,7 @@ elementwise("arctanh", "arctanh(x)", dx="1.0 / (1.0 - x * x)", x=(-0.8, 0.8), do
 elementwise("deg2rad", "x * 0.017453292519943295", dx="0.017453292519943295", doc="degrees to radians")
 elementwise("rad2deg", "x * 57.29577951308232", dx="57.29577951308232", doc="radians to degrees")
 # ---- special functions -----------------------------------------------------------------------------------------
-elementwise("expit", "where(x >= 0.0, 1.0 / (1.0 + exp(-abs(x))), exp(-abs(x)) / (1.0 + exp(-abs(x))))", dx="z * (1.0 - z)", numpy="scipy.special.expit", doc="logistic sigmoid")
+elementwise("expit", "expit(x)", dx="z * (1.0 - z)", numpy="scipy.special.expit", doc="logistic sigmoid")
 elementwise("erf", "erf(x)", dx="1.1283791670955126 * exp(-(x * x))", numpy="scipy.special.erf", doc="error function")
 # ---- choices ---------------------------------------------------------------------------------------------------
 elementwise("maximum", "maximum(x, y)", dx="(x > y) + 0.5 * (x == y)", dy="(y > x) + 0.5 * (x == y)", arity=2, select=True, integer="where(x > y, x, y)", pins=(((1.0, 1.0), (0.5, 0.5)),), doc="the larger; NaN if either is")

@@ -36,7 +36,7 @@ class _Cache(FunctionCache):
 
 class _EntryPoint(CFunc):
     def enable_caching(self) -> None:
-        self._cache = _Cache(self._pyfunc)
+        self._cache = _Cache(self._pyfunc)  # type: ignore[attr-defined, unused-ignore]
 
 
 def entry_point(function: Callable[..., int]) -> Any:
@@ -59,3 +59,7 @@ def callable_kernel(signature: str, **options: Any) -> Callable[[Callable[..., A
         return made
 
     return compiled
+
+
+#: a function of numbers that is inlined wherever it is called, so that the calling loop vectorises
+vector_kernel: Any = njit(**_inner, forceinline=True)

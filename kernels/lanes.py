@@ -20,7 +20,7 @@ class Vector(types.Type):
 
 
 @register_model(Vector)
-class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class VectorModel(models.PrimitiveModel):  # type: ignore[misc, unused-ignore]
     """How LLVM sees lanes: as its own vectors."""
 
     def __init__(self, manager: Any, vector: Vector) -> None:

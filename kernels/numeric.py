@@ -1,7 +1,8 @@
-"""Scalar functions behind the expressions of the op table, with NumPy's behaviour at the edges.
+"""Functions of single numbers behind the expressions of the op table, with NumPy's behaviour at the edges.
 
-Most are the C library's, through `math`; what NumPy does differently (floor division, maximum with NaN, rounding
-half to even, ...) is written out here, small enough that LLVM inlines it into the generated loops.
+Where numbers come one by one, it is latency that counts: some functions of `vecmath.py` are quicker here too, for
+others the C library is, with its tables and branches. What NumPy does differently (floor division, maximum with
+NaN, rounding half to even, ...) is written out, small enough that LLVM inlines it into the generated loops.
 """
 
 import math
@@ -15,48 +16,35 @@ from math import (
     asin as arcsin,
 )
 from math import (
-    asinh as arcsinh,
-)
-from math import (
-    atan as arctan,
-)
-from math import (
-    atan2 as arctan2,
-)
-from math import (
-    atanh as arctanh,
-)
-from math import (
     copysign,
     cos,
     cosh,
     erf,
     exp,
-    expm1,
     hypot,
     isfinite,
     isinf,
     isnan,
     log,
-    log1p,
     log10,
     sin,
-    sinh,
     sqrt,
     tan,
-    tanh,
 )
 
 import numpy as np
 
+from .exponentials import ONE, arcsinh, arctanh, expm1, log1p, sinh, tanh
+from .floats import pick
 from .jit import kernel
+from .trigonometry import arctan, arctan2
 
 exp2, cbrt, log2, floor, ceil, rint, trunc = np.exp2, np.cbrt, np.log2, np.floor, np.ceil, np.rint, np.trunc
 sign, signbit = np.sign, np.signbit
 logaddexp, logaddexp2, fmod = np.logaddexp, np.logaddexp2, np.fmod
 
 __all__ = [  # noqa: RUF022 - the order of the table
-    "where", "power", "maximum", "minimum", "fmax", "fmin", "int_floor_divide", "int_remainder",
+    "where", "power", "expit", "maximum", "minimum", "fmax", "fmin", "int_floor_divide", "int_remainder",
     "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "copysign", "cos", "cosh", "erf", "exp",
     "expm1", "fmod", "hypot", "isfinite", "isinf", "isnan", "log", "log1p", "log10", "sin", "sinh", "sqrt", "tan", "tanh",
     "exp2", "cbrt", "log2", "floor", "ceil", "rint", "trunc", "sign", "signbit", "floor_divide", "remainder",
@@ -72,6 +60,13 @@ def where(condition, x, y):  # type: ignore[no-untyped-def]
 @kernel
 def power(x, y):  # type: ignore[no-untyped-def]
     return x**y
+
+
+@kernel
+def expit(x):  # type: ignore[no-untyped-def]
+    one = pick(x, ONE)
+    e = exp(-abs(x))
+    return (one if x >= 0 else e) / (one + e)
 
 
 @kernel

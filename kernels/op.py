@@ -117,7 +117,18 @@ STRUCTURAL = 256
 #: opcodes of tiles from here on are partials: what an operand's adjoint receives
 PARTIALS = 256
 
-_CHEAP = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.Add, ast.Sub, ast.Mult, ast.USub, ast.Load, ast.Expression)
+_CHEAP = (
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Name,
+    ast.Constant,
+    ast.Add,
+    ast.Sub,
+    ast.Mult,
+    ast.USub,
+    ast.Load,
+    ast.Expression,
+)
 
 
 def partial_code(code: int, operand: int, add: bool) -> int:

@@ -29,6 +29,7 @@ as_f8 = _pointer_to(types.float64)
 as_f4 = _pointer_to(types.float32)
 as_i8 = _pointer_to(types.int64)
 as_i4 = _pointer_to(types.int32)
+as_i2 = _pointer_to(types.int16)
 as_b1 = _pointer_to(types.uint8)
 
 

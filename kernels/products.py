@@ -376,7 +376,7 @@ def planned(step: Step, target: Layout) -> list[tuple[Step, int]]:
     if not step.adds and target.size:
         c = wide.c
         if empty or not distinct((*wide.batch, wide.m, wide.n), (*c.batch, *c.strides)):
-            own = replace(c, strides=target.strides[-2:], batch=target.strides[:-2])
+            own = replace(c, strides=(target.strides[-2], target.strides[-1]), batch=target.strides[:-2])
             none = replace(own, batch=(0,) * len(own.batch))
             made = [(Step(step.number, step.m, step.n, 0, none, none, own, False, target.shape[:-2]), CLEAR)]
             wide = replace(wide, adds=True)

@@ -6,9 +6,22 @@ parameters' place in the pool. The planner has put the rows of both sweeps in or
 before its values stands in the list once, and does both at a stroke. A gradient is one call of `sweep`.
 """
 
-from .constants import ADJOINTS, COUNT, F8, PARAMETERS, ROWS, SEED, SEED_NUMBER, SERVICES, STATUS, VALUES, ZERO_COUNT, ZERO_FROM
+from .constants import (
+    ADJOINTS,
+    COUNT,
+    F8,
+    PARAMETERS,
+    ROWS,
+    SEED,
+    SEED_NUMBER,
+    SERVICES,
+    STATUS,
+    VALUES,
+    ZERO_COUNT,
+    ZERO_FROM,
+)
 from .jit import kernel
-from .pointers import as_f4, as_f8, as_i8, call_kernel
+from .pointers import as_f4, as_f8, as_i8, call2, call_kernel
 
 
 @kernel
@@ -42,3 +55,21 @@ def sweep(table):  # type: ignore[no-untyped-def]
     table = as_i8(table)
     prepare(table)
     return run_rows(table, 0, table[COUNT])
+
+
+@kernel
+def timed_sweep(table, clock, times, step):  # type: ignore[no-untyped-def]
+    """Sweep as `sweep` does; note the time at the start, once all is prepared, and after every `step` rows.
+
+    clock points to the address of a C function (kind, place) that writes seconds and nanoseconds, and to the kind.
+    """
+    table, clock = as_i8(table), as_i8(clock)
+    call2(clock[0], clock[1], times)
+    prepare(table)
+    call2(clock[0], clock[1], times + 16)
+    for start in range(0, table[COUNT], step):
+        status = run_rows(table, start, min(start + step, table[COUNT]))
+        if status != 0:
+            return status
+        call2(clock[0], clock[1], times + 32 + 16 * (start // step))
+    return 0

@@ -7,9 +7,10 @@ from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
 from .define import Tape
 from .errors import TapeadError
-from .explanation import explain
+from .explanation import explain, profile
 from .parallel import get_threads, set_threads, threads
 from .record import stop_gradient
+from .switches import PASSES, options
 from .tensor import Tensor
 
 try:
@@ -18,6 +19,7 @@ except PackageNotFoundError:  # an uninstalled checkout
     __version__ = "0+unknown"
 
 __all__ = [
+    "PASSES",
     "Tape",
     "TapeadError",
     "Tensor",
@@ -28,6 +30,8 @@ __all__ = [
     "grad",
     "numerical_grad",
     "numpy",
+    "options",
+    "profile",
     "set_threads",
     "stop_gradient",
     "threads",

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from .blocks import carries, reads
 from .errors import TapeadNotImplementedError, TapeadTypeError
 from .kernels.elementwise import FUNCTIONS as EXPRESSION_FUNCTIONS
 from .kernels.table import OPS, Elementwise, Structural
-from .blocks import carries, reads
 from .record import Recording, find_tensor, live_recordings
 from .tensor import Tensor
 from .trace import checked_output, split

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from .adjoint import grad_on_tape
 from .binding import Binding, idle, let_call
 from .errors import TapeadTypeError, TapeadValueError
 from .kernels import library, objects
+from .profiling import Profile, profile_trace
 from .program import GuardFailed
 from .record import ForeignTape, current, live_recordings
 from .tensor import Tensor
@@ -105,6 +107,18 @@ class Differentiated:
     def traces_kept(self) -> int:
         """The number of traces that are kept."""
         return len(self._kept)
+
+    def profile(self, *args: Any, out: Any = None, **kwargs: Any) -> Profile:
+        """Time a call, row by row of both sweeps; see `tapead.profile`."""
+        if live_recordings():
+            raise TapeadTypeError("profile times replays: it cannot be used while a function is traced")
+        call = partial(self, *args, **kwargs) if out is None else partial(self, *args, out=out, **kwargs)
+        call()
+        trace, leaves = self.last, flatten((args, kwargs))[0]
+        if trace is None:
+            raise TapeadTypeError(f"{self!r} made no trace of its own to profile")
+        leaves = [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves]
+        return profile_trace(repr(self), trace, leaves, call)
 
     # ---- the general way -------------------------------------------------------------------------------------------
 

@@ -270,7 +270,7 @@ _ADDING = {
 def _tile_length(tiles: int, item: int, n: int) -> int:
     """Choose how many elements a tile has: all tiles together should stay in the first-level cache."""
     fitting = max(TILE_BYTES // (max(tiles, 1) * item) // 64 * 64, 64)
-    return max(min(fitting, TILE * 8 // item, -(-n // 8) * 8), 8)
+    return int(max(min(fitting, TILE * 8 // item, -(-n // 8) * 8), 8))
 
 
 class Block:

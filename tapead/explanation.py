@@ -1,4 +1,4 @@
-"""What a differentiated function does: the account that `explain` gives."""
+"""What a differentiated function does: the accounts that `explain` and `profile` give."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from typing import Any
 
 from .api import Differentiated
 from .errors import TapeadTypeError
+from .order import REVERSE, TURN
+from .profiling import Profile
 from .tape import describe
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """An account of a call: print it, or read its fields."""
+    """An account of a call: print it, or read its fields.
+
+    `instructions` were recorded, `needed` of them are left after the passes. `own_bytes` is what all values and adjoints
+    would take with memory of their own (inputs and their gradients included), `arena_bytes` what they do take: large
+    inputs are read, and their gradients written, where the caller has them.
+    """
 
     function: str
     traces: int
     instructions: int
+    needed: int
     rows: int
+    blocks: int
+    turned: int
     guards: int
+    own_bytes: int
     arena_bytes: int
     replays: bool
     reasons: tuple[str, ...]
@@ -26,9 +37,10 @@ class Explanation:
     def __str__(self) -> str:
         lines = [
             f"{self.function}: {self.traces} trace{'s' * (self.traces != 1)} kept",
-            f"instructions  {self.instructions} recorded, {self.rows} rows to run",
-            f"arena         {self.arena_bytes:,} bytes",
-            f"guards        {self.guards}",
+            f"instructions  {self.instructions:,} recorded, {self.needed:,} after the passes",
+            f"rows          {self.rows:,} to run; {self.blocks:,} blocks, {self.turned:,} of them both sweeps at a stroke",
+            f"arena         {self.arena_bytes:,} bytes; {self.own_bytes:,} if nothing shared memory",
+            f"guards        {self.guards:,}",
         ]
         if self.replays:
             lines.append("replayed      yes")
@@ -57,14 +69,42 @@ def explain(vg: Any, *args: Any, **kwargs: Any) -> Explanation:
     if trace is None:
         raise TapeadTypeError(f"{vg!r} was not called yet: give explain its arguments")
     program = trace.program
+    plan = program.plan
+    blocks = [kind for row, kind in zip(plan.rows, plan.kinds, strict=True) if row[1] == "block" and kind != REVERSE]
     reasons = tuple(f"{what} at {describe(place)}" for what, place in dict.fromkeys(trace.volatile))
     return Explanation(
         function=repr(vg),
         traces=vg.traces_kept,
         instructions=program.instructions,
-        rows=len(program.names),
+        needed=plan.needed,
+        rows=len(plan.rows),
+        blocks=len(blocks),
+        turned=blocks.count(TURN),
         guards=len(trace.guards),
+        own_bytes=program.own_bytes,
         arena_bytes=program.arena_bytes,
         replays=not trace.volatile,
         reasons=reasons,
     )
+
+
+def profile(vg: Any, *args: Any, **kwargs: Any) -> Profile:
+    """Time a call of a differentiated function, row by row of both sweeps, with the lines of the user's code behind each.
+
+    Calls vg on the arguments first, then runs the sweeps and the call again and again for a fifth of a second, and
+    gives medians. A row is timed within whole sweeps, by reading the clock before and after it: some 20 to 50 ns, which
+    are measured and taken off, but which also keep a row from overlapping with the next. So the rows together differ a
+    little from `sweeps`, the time of the same without clocks in between; for rows that take less than 100 ns or so,
+    trust that. What a call takes beyond its sweeps is `around`.
+
+    Raises TypeError for anything that `grad` or `value_and_grad` has not made, NotImplementedError on systems without
+    clock_gettime (Windows).
+
+    >>> import numpy as np, tapead
+    >>> vg = tapead.value_and_grad(lambda x: np.sum(np.sin(x) * x))
+    >>> [row.what for row in tapead.profile(vg, np.ones(3)).rows]
+    ['zero small adjoints, seed', 'block of 3: sin, multiply, sum']
+    """
+    if not isinstance(vg, Differentiated):
+        raise TapeadTypeError(f"profile takes what grad or value_and_grad made, not {type(vg).__name__}")
+    return vg.profile(*args, **kwargs)

@@ -7,14 +7,14 @@ earlier wherever what it reads is there by then, so groups need not be neighbour
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .kernels.constants import B1, F4, F8, I8
+from .kernels.constants import B1, F4, F8
 from .kernels.table import Elementwise
+from .scalars import ANY, Scalars, computed_class
 from .shape import broadcast_strides
 from .tape import Wengert
 
@@ -38,15 +38,6 @@ class Group:
     instructions: list[int] = field(default_factory=list)
 
 
-def number_of(tape: Wengert, k: int) -> int:
-    """Give the class in which an instruction is computed: truth values count as integers."""
-    parameters = tape.parameters[k]
-    if parameters and "computed" in parameters:
-        return int(parameters["computed"])
-    number = tape.storages[tape.buffers[tape.result_buffers[k][0]].storage].number
-    return I8 if number == B1 else number
-
-
 def index_space(tape: Wengert, k: int) -> tuple[int, ...]:
     """Give the shape that an elementwise instruction or a sum runs over."""
     buffer = tape.operand_buffers[k][0] if tape.ops[k].name == "sum" else tape.result_buffers[k][0]
@@ -67,8 +58,8 @@ def reach(tape: Wengert, buffer: int, shape: Sequence[int]) -> Key:
 class Grouping:
     """Sorts the needed instructions of a tape into groups; without `join`, each block has one instruction."""
 
-    def __init__(self, tape: Wengert, needed: Sequence[int], join: bool) -> None:
-        self.tape, self.join = tape, join
+    def __init__(self, tape: Wengert, needed: Sequence[int], scalars: Scalars, join: bool) -> None:
+        self.tape, self.scalars, self.join = tape, scalars, join
         self.groups: list[Group] = []
         self.of: dict[int, int] = {}  # instruction -> its group
         self.writer: dict[int, int] = {}  # storage -> the last group that writes to it
@@ -84,28 +75,18 @@ class Grouping:
 
     def _kind(self, k: int) -> tuple[str, tuple[int, ...], int]:
         tape, op = self.tape, self.tape.ops[k]
-        if op.name == "guard":
-            truth = tape.buffers[tape.operand_buffers[k][0]].dtype == bool
-            return (SCALARS, (), F8) if truth else (SINGLE, (), F8)
+        number = self.scalars.kind(k)
+        if number is not None:
+            return SCALARS, (), number
         if op.name == "sum" or isinstance(op, Elementwise):
-            shape, number = index_space(tape, k), number_of(tape, k)
-            space = tuple(dim for dim in shape if dim != 1)
-            single = not space and op.name != "sum" and number in (F8, F4)
-            return (SCALARS if single and self._numbers(k) else BLOCK), space, number
-        if op.name == "assign" and self._numbers(k) and number_of(tape, k) in (F8, F4):
-            return SCALARS, (), number_of(tape, k)
+            space = tuple(dim for dim in index_space(tape, k) if dim != 1)
+            return BLOCK, space, computed_class(tape, k)
         return SINGLE, (), F8
-
-    def _numbers(self, k: int) -> bool:
-        """Whether an instruction is about single numbers only."""
-        tape = self.tape
-        return all(math.prod(tape.buffers[b].shape) == 1 for b in (*tape.operand_buffers[k], *tape.result_buffers[k]))
 
     def _place(self, k: int) -> None:
         tape = self.tape
         kind, space, number = self._kind(k)
         op, storage_of = tape.ops[k], tape.buffers
-        same = self._same.setdefault((kind, space, number), [])
         earliest = 0
         shape = index_space(tape, k) if kind == BLOCK else ()
         for b in tape.operand_buffers[k]:
@@ -126,11 +107,12 @@ class Grouping:
         stops = op.name == "guard" or (tape.parameters[k] or {}).get("place") is not None
         if stops:
             earliest = max(earliest, self._guarded)
-        g = self._choose(same, earliest, kind)
+        g = self._choose(kind, space, number, earliest)
         if g is None:
             g = len(self.groups)
+            number = F8 if number == ANY else number
             self.groups.append(Group(kind, space, number))
-            same.append(g)
+            self._same.setdefault((kind, space, number), []).append(g)
         self.groups[g].instructions.append(k)
         self.of[k] = g
         if stops:
@@ -145,18 +127,19 @@ class Grouping:
 
     def _is(self, g: int, kind: str, space: tuple[int, ...], number: int) -> bool:
         group = self.groups[g]
-        return group.kind == kind and group.space == space and (group.number == number)
+        return group.kind == kind and group.space == space and number in (group.number, ANY)
 
-    def _choose(self, same: list[int], earliest: int, kind: str) -> int | None:
+    def _choose(self, kind: str, space: tuple[int, ...], number: int, earliest: int) -> int | None:
         """Choose a group to join: for numbers the first that will do (what blocks need is ready), else the last."""
-        if kind == SINGLE or not (self.join or kind == SCALARS):
-            return None
         if kind == SCALARS:
-            place = bisect_left(same, earliest)
-            return same[place] if place < len(same) else None
-        if same and same[-1] >= earliest and len(self.groups[same[-1]].instructions) < LONGEST:
-            return same[-1]
-        return None
+            found = []
+            for n in (F8, F4) if number == ANY else (number,):
+                same = self._same.get((kind, space, n), [])
+                found += same[bisect_left(same, earliest) :][:1]
+            return min(found, default=None)
+        same = self._same.get((kind, space, number), [])
+        fits = self.join and kind == BLOCK and same and same[-1] >= earliest
+        return same[-1] if fits and len(self.groups[same[-1]].instructions) < LONGEST else None
 
     def _note(self, k: int, op: Elementwise, number: int, shape: tuple[int, ...]) -> None:
         """Note how a result can be read on within its block: the same elements, and not rounded by being stored."""

@@ -158,7 +158,7 @@ def get(tape: Recording, x: Tensor, index: Any) -> Tensor:
         offset = b.offset + (index if index >= 0 else index + b.shape[0]) * b.strides[0]
         result = Tensor(tape, tape.new_buffer(b.storage, b.dtype, (), (), offset), element, x.storage)
         if x.storage.kind is VALUE:
-            x.storage.scalars.append(weakref.ref(result))
+            _remember(x.storage, result)
         return result
     expanded = expand_index(tape, index)
     if expanded.advanced:
@@ -172,8 +172,15 @@ def get(tape: Recording, x: Tensor, index: Any) -> Tensor:
     if part.ndim == 0 and not expanded.ellipsis:
         result._value = part[()]
         if x.storage.kind is VALUE:
-            x.storage.scalars.append(weakref.ref(result))
+            _remember(x.storage, result)
     return result
+
+
+def _remember(storage: Storage, scalar: Tensor) -> None:
+    """Remember a number that was taken out of a storage, as long as it lives."""
+    if storage.scalars is None:
+        storage.scalars = []
+    storage.scalars.append(weakref.ref(scalar))
 
 
 def _gather(tape: Recording, x: Tensor, index: Any) -> Tensor:
@@ -297,7 +304,7 @@ def scatter_into(
 def _keep_scalars(tape: Recording, storage: Storage, region: Any) -> None:
     """Copy the numbers that were taken out of a storage and are about to be overwritten: they keep their values."""
     kept = []
-    for reference in storage.scalars:
+    for reference in storage.scalars or ():
         scalar = reference()
         if scalar is None:
             continue

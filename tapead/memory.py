@@ -41,7 +41,9 @@ class Arena:
         self._free.insert(i, (start, size))
 
 
-def place(sizes: Mapping[int, int], spans: Mapping[int, tuple[int, int]], start: int, reuse: bool) -> tuple[dict[int, int], int]:
+def place(
+    sizes: Mapping[int, int], spans: Mapping[int, tuple[int, int]], start: int, reuse: bool
+) -> tuple[dict[int, int], int]:
     """Place things of some sizes, each needed from one row to another; give the places and the end.
 
     Two that are needed in the same row never share memory.

@@ -84,7 +84,9 @@ def _fold(made: Wengert, op: Op, operands: tuple[int, ...], results: tuple[int, 
     for b, value in zip(results, found if isinstance(found, tuple) else (found,), strict=True):
         buffer = made.buffers[b]
         number = made.storages[buffer.storage].number
-        data = np.array(np.broadcast_to(np.asarray(value).astype(buffer.dtype), buffer.shape), STORED[number], order="C")
+        data = np.array(
+            np.broadcast_to(np.asarray(value).astype(buffer.dtype), buffer.shape), STORED[number], order="C"
+        )
         made.storages[buffer.storage] = Storage(CONSTANT, number, math.prod(buffer.shape), data=data.reshape(-1))
 
 

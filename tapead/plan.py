@@ -12,15 +12,9 @@ from .blocks import COPY, Block, Code, carries, is_dear, reads
 from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
 from .kernels.constants import (
     ADJOINT,
-    DIRECT,
     F4,
     F8,
     I8,
-    PACK,
-    SCALAR_GUARD,
-    SCALAR_LOAD,
-    SCALAR_OUT,
-    SCALAR_STORE,
     TAKE,
 )
 from .kernels.library import structural_kernels
@@ -28,7 +22,9 @@ from .kernels.table import Elementwise, Structural
 from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
 from .passes import simplify
-from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
+from .scalars import Scalars
+from .switches import passes_on
+from .tape import CONSTANT, INPUT, STORED, Wengert
 
 Row = tuple[str, str, int]
 
@@ -39,9 +35,6 @@ SMALL = 1024
 
 #: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
 IN_PLACE = 1 << 14
-
-#: the passes of the planner that can be switched off; results must not depend on them
-PASSES = frozenset({"fold", "share", "blocks", "turn", "keep", "first", "reuse"})
 
 
 @dataclass
@@ -55,6 +48,8 @@ class Plan:
     rows: list[Row] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
+    touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
+    needed: int = 0  # instructions left after the passes
     pool: list[int] = field(default_factory=list)
     value_places: dict[int, int] = field(default_factory=dict)  # storage -> byte in the arena
     adjoint_places: dict[int, int] = field(default_factory=dict)
@@ -84,53 +79,69 @@ class Planner:
         wrt: Sequence[int],
         passes: Collection[str] | None = None,
     ) -> None:
-        self.passes = PASSES if passes is None else passes
+        self.passes = passes_on() if passes is None else passes
         self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes)
         self.plan = Plan()
         self.storage_of = [b.storage for b in tape.buffers]
         self.target, self.wrt = target, list(wrt)
-        self.needed = self._needed([*outputs, *([] if target is None else [target])])
+        self.needed, self.touched = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
         self.kept = {self.storage_of[b] for b in outputs} | ({self.storage_of[target]} if target is not None else set())
 
     # ---- what is needed ------------------------------------------------------------------------------------------------
 
-    def _needed(self, outputs: Sequence[int]) -> list[int]:
-        """Give the instructions that outputs or guards depend on, in order (dead code goes)."""
-        wanted = {self.storage_of[b] for b in outputs}
+    def _needed(self, outputs: Sequence[int]) -> tuple[list[int], set[int]]:
+        """Give the instructions that outputs or guards depend on, in order (dead code goes), and their storages."""
+        of, operands = self.storage_of, self.tape.operand_buffers
+        wanted = {of[b] for b in outputs}
+        alive = "dead" not in self.passes
         kept = []
-        for k in range(len(self.tape) - 1, -1, -1):
-            results = self.tape.result_buffers[k]
-            op = self.tape.ops[k]
-            if not results or op.name == "nonzero" or any(self.storage_of[b] in wanted for b in results):
+        columns = zip(self.tape.ops, operands, self.tape.result_buffers, strict=True)
+        for k, (op, read, made) in reversed(list(enumerate(columns))):
+            if (
+                alive
+                or not made
+                or of[made[0]] in wanted
+                or op.name == "nonzero"
+                or any(of[b] in wanted for b in made[1:])
+            ):
                 kept.append(k)
-                wanted.update(self.storage_of[b] for b in self.tape.operand_buffers[k])
-                wanted.update(self.storage_of[b] for b in results)
-        return kept[::-1]
+                for b in read:
+                    wanted.add(of[b])
+                for b in made:
+                    wanted.add(of[b])
+        return kept[::-1], wanted
 
     def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
         """Give the storages that have an adjoint: reached from what is differentiated by, and reaching the target."""
         if target is None:
             return set(wrt)
         tape, of = self.tape, self.storage_of
+        # more than one round only where memory is written to after it was read
+        rewrites = any(tape.ops[k].name in WRITES for k in self.needed)
+        operands, results = tape.operand_buffers, tape.result_buffers
         reached = set(wrt)
         changed = True
-        while changed:  # more than one round only where memory is written to after it was read
+        while changed:
             before = len(reached)
             for k in self.needed:
-                op, operands = tape.ops[k], tape.operand_buffers[k]
-                if any(carries(op, i) and of[b] in reached for i, b in enumerate(operands)):
-                    reached.update(of[b] for b in tape.result_buffers[k] if tape.buffers[b].dtype.kind == "f")
-            changed = len(reached) != before and any(tape.ops[k].name in WRITES for k in self.needed)
+                for i, b in enumerate(operands[k]):
+                    if of[b] in reached and carries(tape.ops[k], i):
+                        reached.update([of[b] for b in results[k] if tape.buffers[b].dtype.kind == "f"])
+                        break
+            changed = rewrites and len(reached) != before
         leading = {of[target]}
         changed = True
         while changed:
             before = len(leading)
             for k in reversed(self.needed):
-                if any(of[b] in leading and of[b] in reached for b in tape.result_buffers[k]):
-                    op, operands = tape.ops[k], tape.operand_buffers[k]
-                    leading.update(of[b] for i, b in enumerate(operands) if carries(op, i))
-            changed = len(leading) != before and any(tape.ops[k].name in WRITES for k in self.needed)
+                for made in results[k]:
+                    if of[made] in leading and of[made] in reached:
+                        for i, b in enumerate(operands[k]):
+                            if of[b] in reached and carries(tape.ops[k], i):
+                                leading.add(of[b])
+                        break
+            changed = rewrites and len(leading) != before
         return (reached & leading) | set(wrt)
 
     # ---- the plan ------------------------------------------------------------------------------------------------------
@@ -138,28 +149,21 @@ class Planner:
     def make(self) -> Plan:
         """Make the plan."""
         tape, plan = self.tape, self.plan
-        used = {self.storage_of[b] for k in self.needed for b in (*tape.operand_buffers[k], *tape.result_buffers[k])}
-        used |= self.kept | self.adjoints
+        used = self.touched | self.kept | self.adjoints
         used |= {i for i, s in enumerate(tape.storages) if s.kind == INPUT}
-        self._place_slabs(
-            {
-                s
-                for s in used
-                if tape.storages[s].size == 1 and tape.storages[s].kind == VALUE and tape.storages[s].number in (F8, F4)
-            }
-        )
-        self.preset_slots: list[tuple[int, int, Any]] = []
         self._beginnings = self._find_beginnings()
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
+        plan.needed = len(self.needed)
         self._spans: dict[tuple[int, bool], list[int]] = {}  # (storage, adjoint) -> first and last row
+        self._uses: set[tuple[int, bool]] = set()  # what the row that comes next touches
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
         self._touched: set[int] = set()
-        self._scalar_places: dict[int, tuple[int, bool]] = {}
+        self._runs: dict[int, tuple[int, bool]] = {}  # group -> the parameters' place, whether there is a way back
         self._dear: dict[int, set[int]] = {}
+        self._form_groups()
         if self.target is not None:
             self._clear(self.storage_of[self.target])
-        self._form_groups()
         for what, g in schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten):
             self._emit_group(what, g)
         for s in self.wrt:
@@ -171,8 +175,15 @@ class Planner:
     def _form_groups(self) -> None:
         """Group the instructions; find what each group leaves in memory, and what its reverse sweep reads."""
         tape, of = self.tape, self.storage_of
-        self.grouping = Grouping(tape, self.needed, "blocks" in self.passes)
+        target = None if self.target is None else of[self.target]
+        self.scalars = scalars = Scalars(tape, self.needed, self.adjoints, self.kept, target)
+        self.grouping = Grouping(tape, self.needed, scalars, "blocks" in self.passes)
         self.groups = self.grouping.groups
+        for g, group in enumerate(self.groups):
+            if group.kind == SCALARS and any(tape.ops[k].name != "guard" for k in group.instructions):
+                _, words, active = scalars.run(group.instructions)
+                self._runs[g] = self._words(words), active
+                self.plan.work += len(group.instructions)
         readers: dict[int, set[int]] = {}
         feeders: dict[int, set[int]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
         writers: dict[int, set[int]] = {}
@@ -193,20 +204,32 @@ class Planner:
         self.fed: list[set[int]] = []
         self.flows = []
         for g, group in enumerate(self.groups):
-            results = {of[b] for k in group.instructions for b in tape.result_buffers[k]}
-            self.stored.append({s for s in results if s in self.kept or self._elsewhere(s, g)})
-            self.fed.append({s for s in results if feeders.get(s, set()) - {g}})
+            made = {of[b] for k in group.instructions for b in tape.result_buffers[k]}
+            self.stored.append({s for s in made if s in self.kept or self._elsewhere(s, g)})
+            self.fed.append({s for s in made if feeders.get(s, set()) - {g}})
             reading = self._read_back(g, group)
+            reads = {w for s in reading for w in writers.get(s, ())}
+            if group.kind == SCALARS and any(self._is_loaded(s, group.number) for s in reading):
+                reads.add(g)
             self.flows.append(
                 Flow(
-                    after={w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())}
+                    after={
+                        w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())
+                    }
                     - {g},
-                    reads={w for s in reading for w in writers.get(s, ())},
-                    feeds={f for s in results for f in feeders.get(s, ()) if f < len(self.groups)} - {g},
+                    reads=reads,
+                    feeds={f for s in made for f in feeders.get(s, ()) if f < len(self.groups)} - {g},
                     reverse=self._has_reverse(group),
                     block=group.kind == BLOCK,
                 )
             )
+
+    def _is_loaded(self, s: int, number: int) -> bool:
+        """Whether a scalar run reads a storage by copies that its own forward sweep makes."""
+        storage = self.tape.storages[s]
+        if storage.kind == CONSTANT and storage.size == 1:
+            return False
+        return s not in self.scalars.places or storage.number != number
 
     def _elsewhere(self, s: int, g: int) -> bool:
         """Whether a storage that group g makes is read by other groups, too."""
@@ -216,7 +239,7 @@ class Planner:
         tape = self.tape
         for k in group.instructions:
             op = tape.ops[k]
-            if isinstance(op, Structural) and op.restore is not None or op.name == "assign":
+            if (isinstance(op, Structural) and op.restore is not None) or op.name == "assign":
                 return True
             if any(self.storage_of[b] in self.adjoints for b in tape.result_buffers[k][:1]) and any(
                 carries(op, i) and self.storage_of[b] in self.adjoints for i, b in enumerate(tape.operand_buffers[k])
@@ -230,14 +253,16 @@ class Planner:
         if not self._has_reverse(group):
             return set()
         if group.kind == BLOCK:
-            found = self._block(g).needs()
+            read = self._block(g).needs()
             made = {of[tape.result_buffers[k][0]]: k for k in group.instructions}
-            inside = found & made.keys()
+            inside = read & made.keys()
             self._dear[g] = {s for s in inside - self.stored[g] if is_dear_instruction(tape.ops[made[s]])}
-            return {s for s in found if s not in made or s in self.stored[g] or s in self._dear[g]}
-        found = set()
+            return {s for s in read if s not in made or s in self.stored[g] or s in self._dear[g]}
+        found: set[int] = set()
         for k in group.instructions:
             op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
+            if group.kind == SCALARS and op.name in ("sum", "guard"):
+                continue
             if group.kind != SCALARS or not isinstance(op, Elementwise):
                 found.update(of[b] for b in (*operands, *results))
                 continue
@@ -259,7 +284,7 @@ class Planner:
         group = self.groups[g]
         if group.kind == BLOCK:
             self._emit_block(what, g)
-        elif group.kind == SCALARS and any(self.tape.ops[k].name != "guard" for k in group.instructions):
+        elif g in self._runs:
             self._emit_scalars(what, g)
         else:
             for k in group.instructions if what == FORWARD else reversed(group.instructions):
@@ -273,6 +298,12 @@ class Planner:
         plan.rows.append((group, direction, place))
         plan.kinds.append(kind)
         plan.instructions.append(tuple(instructions))
+        plan.touched.append(sum(self._bytes(s) for s, _ in self._uses))
+        self._uses.clear()
+
+    def _bytes(self, s: int) -> int:
+        storage = self.tape.storages[s]
+        return storage.size * ITEM[storage.number]
 
     def _words(self, words: list[int]) -> int:
         place = len(self.plan.pool)
@@ -283,15 +314,15 @@ class Planner:
         """Note that the row that comes next touches a storage's value, or its adjoint."""
         row = len(self.plan.rows)
         self._spans.setdefault((s, adjoint), [row, row])[1] = row
+        self._uses.add((s, adjoint))
 
     def _clear(self, s: int) -> None:
         """See to it that an adjoint that nothing has touched is zero: before all rows if it is small, else now."""
         if s in self._touched or s not in self.adjoints:
             return
         self._touched.add(s)
-        storage = self.tape.storages[s]
-        size = storage.size * ITEM[storage.number]
-        if s in self._slab_storages or size <= SMALL:
+        size = self._bytes(s)
+        if s in self.scalars.places or size <= SMALL:
             self._zeros.add(s)
             return
         self._use(s, True)
@@ -307,7 +338,7 @@ class Planner:
         return found
 
     def _emit_block(self, what: str, g: int) -> None:
-        group, tape = self.groups[g], self.tape
+        group = self.groups[g]
         if what != TURN and "keep" in self.passes:
             self.stored[g] |= self._dear.get(g, set())
         block = self._block(g)
@@ -338,7 +369,7 @@ class Planner:
     def _is_first(self, x: Key, counts: dict[int, int], code: Code) -> bool:
         """Whether a block is the first to touch an operand's adjoint, and can store all of it; else see that it is zero."""
         s = x[0]
-        if s in self._touched:
+        if s in self._touched or s in self.scalars.places:
             return False
         size = self.tape.storages[s].size
         if "first" in self.passes and counts[s] == 1 and code.is_direct(x) and x[1] == 0 and code.size == size:
@@ -349,14 +380,12 @@ class Planner:
 
     def _emit_scalars(self, what: str, g: int) -> None:
         group, tape, of = self.groups[g], self.tape, self.storage_of
-        if g not in self._scalar_places:
-            self._scalar_places[g] = self._scalar_run(group.instructions, g)
-        place, active = self._scalar_places[g]
+        place, active = self._runs[g]
         outside = {
             of[b]
             for k in group.instructions
             for b in (*tape.operand_buffers[k], *tape.result_buffers[k])
-            if of[b] not in self._slab_storages
+            if of[b] not in self.scalars.places
         }
         if what == REVERSE:
             if not active:
@@ -369,95 +398,6 @@ class Planner:
             self._use(s, False)
         self._row(f"scalars_{NAMES[group.number]}", what, place, what, group.instructions)
 
-    # ---- scalar runs ---------------------------------------------------------------------------------------------------
-
-    def _place_slabs(self, scalars: set[int]) -> None:
-        """Give every number that is computed by scalar runs its place in the slab of its class."""
-        self._slab_storages = scalars
-        self.slots: dict[tuple[int, int], int] = {}  # (storage, class) -> place in the class's slab
-        self.slab_size = {F8: 0, F4: 0}
-        for s in sorted(scalars):
-            number = self.tape.storages[s].number
-            self.slots[s, number] = self._slot(number)
-
-    def _slot(self, number: int) -> int:
-        self.slab_size[number] += 1
-        return self.slab_size[number] - 1
-
-    def _scalar_run(self, run: list[int], g: int) -> tuple[int, bool]:
-        tape, of = self.tape, self.storage_of
-        number = self.groups[g].number
-        code: list[int] = []
-        loaded: dict[int, int] = {}  # buffer -> slot
-        local: dict[int, int] = {}  # storage of a truth value -> slot
-
-        def operand(buffer: int) -> int:
-            s = of[buffer]
-            storage = tape.storages[s]
-            if s in local:
-                return local[s]
-            if storage.kind == CONSTANT and storage.size == 1:
-                if (s, number) not in self.slots:
-                    self.slots[s, number] = self._slot(number)
-                    self.preset_slots.append((number, self.slots[s, number], storage.data.reshape(-1)[0]))
-                return self.slots[s, number]
-            if (s, number) in self.slots:
-                return self.slots[s, number]
-            if buffer not in loaded:
-                loaded[buffer] = self._slot(number)
-                code.extend((SCALAR_LOAD, loaded[buffer], buffer, storage.number, 0, int(s in self.adjoints)))
-            return loaded[buffer]
-
-        def forget(storage: int) -> None:
-            for buffer in [b for b in loaded if of[b] == storage]:
-                del loaded[buffer]
-
-        active_run = False
-        for k in run:
-            op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
-            if op.name == "guard":
-                parameters = tape.parameters[k] or {}
-                code += [SCALAR_GUARD, parameters["place"], operand(operands[0]), parameters["expected"], 0, 0]
-                continue
-            z = of[results[0]]
-            has_adjoint = z in self.adjoints
-            if op.name == "assign":
-                x = operand(operands[0])
-                slot = self._slot(number)
-                code += [
-                    SCALAR_STORE,
-                    slot,
-                    x,
-                    results[0],
-                    tape.storages[z].number,
-                    int(has_adjoint and of[operands[0]] in self.adjoints) or 2 * has_adjoint,
-                ]
-                forget(z)
-                active_run = True
-                continue
-            slots = [operand(b) for b in operands]
-            active = (
-                sum(1 << i for i, b in enumerate(operands) if carries(op, i) and of[b] in self.adjoints)
-                if has_adjoint
-                else 0
-            )
-            active_run = active_run or active != 0
-            slots += [slots[0]] * (3 - len(slots))
-            if (z, number) in self.slots and tape.storages[z].kind == VALUE:
-                code += [op.code, self.slots[z, number], *slots, active]
-                continue
-            slot = self._slot(number)
-            code += [op.code, slot, *slots, active]
-            if tape.storages[z].size == 1 and not has_adjoint:
-                local[z] = slot
-                if z not in self.stored[g]:
-                    continue
-            code += [SCALAR_OUT, slot, slot, results[0], tape.storages[z].number, int(has_adjoint)]
-            forget(z)
-        place = self._words([self.plan.slabs[number], len(code) // 6, *code])
-        self.plan.work += len(run)
-        return place, active_run
-
     # ---- single instructions -------------------------------------------------------------------------------------------
 
     def _copy(self, source: int, target: int, kind: str, k: int) -> None:
@@ -465,10 +405,9 @@ class Planner:
         tape, shape = self.tape, self.tape.buffers[target].shape
         x, z = reach(tape, source, shape), reach(tape, target, shape)
         numbers = (x[3], z[3])
+        computed = F8 if F8 in numbers or numbers == (I8, F4) else F4
         if all(n not in (F8, F4) for n in numbers):
             computed = I8
-        else:
-            computed = F8 if F8 in numbers or numbers == (I8, F4) else F4
         code = Code(tuple(dim for dim in shape if dim != 1), computed)
         code.store(code.run(COPY, code.load(source, x)), target, z, 0, False)
         self.plan.work += code.size
@@ -525,7 +464,12 @@ class Planner:
                 s = of[operand_buffers[i]]
                 if s not in self.adjoints:
                     continue
-                if op.stores and "first" in self.passes and s not in self._touched and tape.is_whole(operand_buffers[i]):
+                if (
+                    op.stores
+                    and "first" in self.passes
+                    and s not in self._touched
+                    and tape.is_whole(operand_buffers[i])
+                ):
                     first |= 1 << i
                     self._touched.add(s)
                 else:
@@ -551,15 +495,13 @@ class Planner:
             end = start + size
             return start
 
-        def bytes_of(s: int) -> int:
-            return tape.storages[s].size * ITEM[tape.storages[s].number]
-
+        scalars = self.scalars
         for number in (F8, F4):
-            plan.value_slabs[number] = take(ITEM[number] * self.slab_size[number], 64)
-        for (s, number), slot in self.slots.items():
-            if s in self._slab_storages:
-                plan.value_places[s] = plan.value_slabs[number] + ITEM[number] * slot
-        for number, slot, value in self.preset_slots:
+            plan.value_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
+        for s, slot in scalars.places.items():
+            number = tape.storages[s].number
+            plan.value_places[s] = plan.value_slabs[number] + ITEM[number] * slot
+        for number, slot, value in scalars.presets:
             at = plan.value_slabs[number] + ITEM[number] * slot
             plan.presets.append((at, np.asarray(value, STORED[number]).reshape(1)))
         last = len(plan.rows)
@@ -573,30 +515,30 @@ class Planner:
                 if storage.size == 1:
                     plan.value_places[s] = take(ITEM[storage.number], 8)
                     plan.presets.append((plan.value_places[s], storage.data.reshape(1)))
-            elif storage.kind == INPUT and bytes_of(s) > IN_PLACE:
+            elif storage.kind == INPUT and self._bytes(s) > IN_PLACE:
                 continue
-            elif storage.kind == INPUT or bytes_of(s) <= SMALL:
+            elif storage.kind == INPUT or self._bytes(s) <= SMALL:
                 if storage.kind == INPUT or (s, False) in self._spans:
-                    plan.value_places[s] = take(bytes_of(s), 64 if storage.size > 8 else 8)
+                    plan.value_places[s] = take(self._bytes(s), 64 if storage.size > 8 else 8)
             elif (s, False) in self._spans:
                 first, final = self._spans[s, False]
-                spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), bytes_of(s)
+                spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), self._bytes(s)
         for s in sorted(self.adjoints):
-            if s in self._slab_storages or s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
+            if s in self.scalars.places or s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
                 continue
-            if bytes_of(s) <= SMALL:
-                plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
-            elif s not in self.wrt or bytes_of(s) <= IN_PLACE:
+            if self._bytes(s) <= SMALL:
+                plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
+            elif s not in self.wrt or self._bytes(s) <= IN_PLACE:
                 first, final = self._spans[s, True]
-                spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), bytes_of(s)
+                spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), self._bytes(s)
         start = take(0, 64)
         for number in (F8, F4):
-            plan.adjoint_slabs[number] = take(ITEM[number] * self.slab_size[number], 64)
-        for s in sorted(self._slab_storages & self.adjoints):
+            plan.adjoint_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
+        for s in sorted(scalars.places.keys() & self.adjoints):
             number = tape.storages[s].number
-            plan.adjoint_places[s] = plan.adjoint_slabs[number] + ITEM[number] * self.slots[s, number]
-        for s in sorted(self._zeros - self._slab_storages):
-            plan.adjoint_places[s] = take(bytes_of(s), 64 if tape.storages[s].size > 8 else 8)
+            plan.adjoint_places[s] = plan.adjoint_slabs[number] + ITEM[number] * scalars.places[s]
+        for s in sorted(self._zeros - scalars.places.keys()):
+            plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))
         places, plan.arena_bytes = place(sizes, spans, take(0, 64), "reuse" in self.passes)
         for thing, at in places.items():

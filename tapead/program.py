@@ -39,7 +39,7 @@ from .kernels.constants import (
 )
 from .parallel import pool_table
 from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner, Row
-from .tape import CONSTANT, STORED, Place, Wengert, describe
+from .tape import CONSTANT, STORED, Wengert, describe
 
 #: sweeps over more elements than this let go of the interpreter lock
 LONG = 4096
@@ -62,10 +62,10 @@ def _kernel(row: Row) -> int:
     if direction == "kernel":
         return int(library.group_kernel(group))
     if direction == "clear":
-        return library.clear_kernel()
+        return int(library.clear_kernel())
     number = group.partition("_")[2]
     if direction == "block":
-        return library.block_kernel(number)
+        return int(library.block_kernel(number))
     forward, reverse = library.scalar_kernels(number)
     return int(forward if direction == "forward" else reverse)
 
@@ -85,9 +85,7 @@ class Program:
         self.plan: Plan = planner.make()
         self.instructions, tape = len(tape), planner.tape
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
-        firsts = [row[0] if row else None for row in self.plan.instructions]
-        self.places: list[Place | None] = [None if k is None else tape.places[k] for k in firsts]
-        self.names = ["clear" if k is None else tape.ops[k].name for k in firsts]
+        self.ops, self.places = tape.ops, tape.places
         self.rows = self._rows(self.plan.rows)
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
@@ -169,19 +167,21 @@ class Program:
         """Sweep forward and back; raise what a kernel reports."""
         status = self.sweep(workspace.handle)
         if status:
-            self._raise(workspace, status)
+            self.report(workspace, status)
 
-    def _raise(self, workspace: Workspace, status: int) -> None:
+    def report(self, workspace: Workspace, status: int) -> None:
+        """Raise what a kernel reports."""
         seen, place, third, row = (int(v) for v in workspace.status[:4])
         if status == GUARD:
             raise GuardFailed(place, seen)
-        where = describe(self.places[row])  # type: ignore[arg-type]
+        first = self.plan.instructions[row][0]
+        name, where = self.ops[first].name, describe(self.places[first])
         if status == BAD_INDEX:
             raise TapeadIndexError(f"index {seen} is out of bounds for axis {place} with size {third}, at {where}")
         if status == SINGULAR:
-            raise TapeadLinAlgError(f"Singular matrix, in {self.names[row]} at {where}")
+            raise TapeadLinAlgError(f"Singular matrix, in {name} at {where}")
         if status == NOT_POSITIVE:
-            raise TapeadLinAlgError(f"Matrix is not positive definite, in {self.names[row]} at {where}")
+            raise TapeadLinAlgError(f"Matrix is not positive definite, in {name} at {where}")
         raise RuntimeError(f"kernel status {status}, at {where}")
 
     def result(self, workspace: Workspace, k: int, bound: Sequence[Any]) -> Any:
@@ -199,6 +199,12 @@ class Program:
     def arena_bytes(self) -> int:
         """The bytes of the arena of one workspace."""
         return self.plan.arena_bytes
+
+    @property
+    def own_bytes(self) -> int:
+        """The bytes of all values, and the adjoints of those that a derivative flows into, each in memory of its own."""
+        values = [s for s in self.storages if s.kind != CONSTANT]
+        return sum(s.size * ITEM[s.number] * (2 if s.levels else 1) for s in values)
 
 
 def _functions() -> Any:
@@ -225,7 +231,7 @@ class Workspace:
         except MemoryError as error:
             total = plan.arena_bytes + plan.scratch_bytes
             raise TapeadMemoryError(
-                f"no memory for the arena of {len(program.names)} rows: {total:,} bytes asked for"
+                f"no memory for the arena of {len(plan.rows)} rows: {total:,} bytes asked for"
             ) from error
         base = _address(self.arena)
         base += -base % 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from numbers import Number
@@ -40,6 +41,15 @@ from .tensor import FUNCTIONS, Tensor
 
 COPY = OPS["copy"]
 _SCALARS = (float, int, bool, np.generic)
+
+#: ops whose operators on numbers in double precision give what NumPy's functions give, sooner
+_EXACT: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "subtract": operator.sub,
+    "multiply": operator.mul,
+    "negative": operator.neg,
+}
+_WHOLE = 2**53  # Python's integers up to here are double precision numbers, too
 
 _state = threading.local()
 
@@ -146,8 +156,9 @@ class Recording(Wengert):
 
     def constant(self, value: Any) -> int:
         """Give the buffer of a value that is no tensor."""
-        if isinstance(value, _SCALARS):
-            key = (type(value), value if value else repr(value))
+        kind = type(value)
+        if kind is float or kind is int or isinstance(value, _SCALARS):
+            key = (kind, value if value else repr(value))
             buffer = self._numbers.get(key)
             if buffer is None:
                 array = np.asarray(value)
@@ -156,7 +167,7 @@ class Recording(Wengert):
                     raise TapeadTypeError(f"numbers of type {type(value).__name__} cannot be used with traced values")
                 storage = self.new_storage(Storage(CONSTANT, number, 1, data=array.astype(STORED[number]).reshape(1)))
                 buffer = self._numbers[key] = self.new_buffer(storage, array.dtype, ())
-                if type(value) in (float, int):
+                if kind in (float, int):
                     self._weak.add(buffer)
             return buffer
         array = np.asarray(value)
@@ -338,7 +349,8 @@ class Recording(Wengert):
     def operator(self, op: Any, operands: tuple[Any, ...]) -> Any:
         """Record what an operator wrote; None of it if an operand takes over itself."""
         for operand in operands:
-            if type(operand) is not Tensor and getattr(operand, "__array_ufunc__", self) is None:
+            kind = type(operand)
+            if kind is not Tensor and kind is not float and getattr(operand, "__array_ufunc__", self) is None:
                 return NotImplemented
         if op.name == "power" and type(operands[1]) in (int, float):
             exponent = operands[1]
@@ -353,34 +365,39 @@ class Recording(Wengert):
         place = user_place()
         if not self.live:
             self._reject_dead()
-        values = []
+        values: list[Any] = []
         levels = 0
-        lifted = []
+        lifted: Sequence[Any] = operands
+        plain = True  # numbers in double precision only
         partials = op.partials
         for k, operand in enumerate(operands):
             kind = type(operand)
+            if kind is not Tensor and kind is not float and kind is not int:
+                operand = self.lift(operand)
+                kind = type(operand)
+                lifted = [*lifted[:k], operand, *lifted[k + 1 :]]
             if kind is Tensor:
                 if operand.tape is not self:
                     self.reject(operand)
                 if partials[k] is not None:
                     levels |= operand.storage.levels
-                values.append(operand._value)
-            else:
-                if kind is not float and kind is not int:
-                    operand = self.lift(operand)
-                if type(operand) is Tensor:
-                    if partials[k] is not None:
-                        levels |= operand.storage.levels
-                    values.append(operand._value)
-                else:
-                    values.append(operand)
-            weak = weak and type(values[-1]) is float
-            lifted.append(operand)
+                operand = operand._value
+                kind = type(operand)
+            values.append(operand)
+            if kind is not float:
+                weak = False
+                if kind is not np.float64 and (kind is not int or abs(operand) > _WHOLE):
+                    plain = False
+        function = _EXACT.get(op.name) if plain else None
         try:
-            value = op.numpy(*values)
+            value = op.numpy(*values) if function is None else function(*values)
         except (ValueError, TypeError) as error:
             raise self.explained(error, op.name, values, place) from error
-        return self._elementwise_made(op, lifted, values, value, levels, weak, place)
+        if function is None:
+            return self._elementwise_made(op, lifted, values, value, levels, weak, place)
+        result = self.made(value if weak else np.float64(value), F8, levels, weak)
+        self._append_elementwise(op, lifted, result, None, place)
+        return result
 
     def _elementwise_made(
         self,
@@ -421,15 +438,20 @@ class Recording(Wengert):
                 value = np.ascontiguousarray(value)
         number = computed if kind == "f" else B1 if kind == "b" else I8
         result = self.made(value, number, levels, weak)
+        self._append_elementwise(op, operands, result, None if computed == number else {"computed": computed}, place)
+        return result
+
+    def _append_elementwise(
+        self, op: Any, operands: Sequence[Any], result: Tensor, parameters: dict[str, Any] | None, place: Place
+    ) -> None:
         buffers = tuple([o.buffer if type(o) is Tensor else self.constant(o) for o in operands])
         if self.kept is not None:
             self.keep_operands(operands)
         self.ops.append(op)
         self.operand_buffers.append(buffers)
         self.result_buffers.append((result.buffer,))
-        self.parameters.append(None if computed == number else {"computed": computed})
+        self.parameters.append(parameters)
         self.places.append(place)
-        return result
 
     def cast(self, x: Tensor, dtype: np.dtype[Any], copy: bool = True) -> Tensor:
         """Record a conversion to another dtype."""

@@ -18,16 +18,21 @@ Place = tuple[CodeType, int]
 
 _OWN = __file__.rpartition("/tape.py")[0].rpartition("\\tape.py")[0] or __file__[: -len("/tape.py")]
 _NUMPY = np.__file__[: -len("/__init__.py")]
-_OPTREE = "optree"
+#: file -> whether it is tapead's or NumPy's own
+_INNER: dict[str, bool] = {}
 
 
 def user_place() -> Place:
     """Give the innermost place of the call stack that is not tapead's or NumPy's own."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith((_OWN, _NUMPY)):
-            return frame.f_code, frame.f_lasti
+        code = frame.f_code
+        file = code.co_filename
+        inner = _INNER.get(file)
+        if inner is None:
+            inner = _INNER[file] = file.startswith((_OWN, _NUMPY))
+        if not inner:
+            return code, frame.f_lasti
         frame = frame.f_back
     frame = sys._getframe(1)
     return frame.f_code, frame.f_lasti
@@ -71,7 +76,7 @@ class Storage:
 
     def __init__(self, kind: str, number: int, size: int, levels: int = 0, data: Any = None) -> None:
         self.kind, self.number, self.size, self.levels, self.data = kind, number, size, levels, data
-        self.scalars: list[Any] = []
+        self.scalars: list[Any] | None = None
         self.written = False
 
 

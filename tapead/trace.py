@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,18 @@ from .record import COPY, Recording, find_tensor
 from .tape import Place, describe
 from .tensor import Tensor
 from .tree import flatten, is_traced, unflatten
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep Python's garbage collector from running: a trace makes many objects, all of which stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,19 @@ class Trace:
         has_aux: bool,
         scalar: bool,
         forced: Sequence[int] = (),
+    ) -> None:
+        with _collector_paused():
+            self._make(function, leaves, structure, wrt, has_aux, scalar, forced)
+
+    def _make(
+        self,
+        function: Callable[..., Any],
+        leaves: Sequence[Any],
+        structure: Any,
+        wrt: Sequence[int],
+        has_aux: bool,
+        scalar: bool,
+        forced: Sequence[int],
     ) -> None:
         self.has_aux = has_aux
         recording = Recording(replays=True)
@@ -156,7 +183,11 @@ def checked_output(recording: Recording, value: Any) -> Any:
         return value.reshape(())[()] if value.dtype.kind == "f" else float(value.reshape(()))
     if value.ndim:
         value = recording.view(value, lambda v: v.reshape(()))
-    return value if value.dtype.kind == "f" else recording.cast(value, np.dtype(float))
+    if value.dtype.kind != "f":
+        return recording.cast(value, np.dtype(float))
+    if value.storage.size > 1:  # the seed goes on its adjoint before any row runs, and rows may clear an array's
+        return recording.elementwise(COPY, (value,))
+    return value
 
 
 def function_code(function: Any) -> Any:

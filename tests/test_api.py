@@ -727,8 +727,29 @@ def test_explain_gives_an_account():
     vg = value_and_grad(rosenbrock)
     vg(X)
     account = str(explain(vg, X))
-    for word in ("trace", "instruction", "arena", "guard"):
+    for word in ("trace", "instruction", "rows", "blocks", "arena", "guard"):
         assert word in account.lower(), f"{word!r} is not in the account: {account}"
+
+
+def test_explain_counts():
+    def f(x):
+        np.cos(x)
+        return np.sum(np.sin(x) * np.sin(x))
+
+    x = np.linspace(0.0, 1.0, 3000)
+    account = explain(value_and_grad(f), x)
+    assert (account.instructions, account.needed) == (5, 3)
+    assert (account.rows, account.blocks, account.turned) == (1, 1, 1)
+    arrays = 2 * 5  # x, cos, sin twice, the product; each with an adjoint
+    assert account.own_bytes == arrays * x.nbytes + 2 * 8
+    assert account.arena_bytes < x.nbytes
+
+
+def test_lines_of_an_account_are_aligned():
+    first, *lines = str(explain(value_and_grad(rosenbrock), X)).splitlines()
+    assert "rosenbrock" in first
+    assert {line[13] for line in lines} == {" "}
+    assert " " not in {line[14] for line in lines}
 
 
 def test_explain_of_a_function_never_called():

@@ -23,6 +23,7 @@ check
 api
 define
 adjoint
+profiling
 trace
 tree
 scipy.special scipy.linalg scipy.__init__
@@ -41,9 +42,11 @@ plan
 memory order passes blocks
 splitting parallel
 grouping
+scalars
 shape
 tensor
 tape
+switches
 errors
 """
 

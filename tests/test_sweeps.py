@@ -8,8 +8,9 @@ from naive import Interpreter
 from test_programs import MODEST, functions, memory_programs, points, programs
 
 import tapead.numpy as tnp
+from tapead import PASSES, options
 from tapead.kernels.constants import TILE
-from tapead.plan import PASSES, Planner
+from tapead.plan import Planner
 from tapead.program import GuardFailed, Program
 from tapead.record import COPY, Recording
 from tapead.trace import checked_output
@@ -26,8 +27,7 @@ def recorded(f, x):
 
 def swept(tape, source, target, x, passes=PASSES):
     """Give value and gradient by the sweeps; None where a guard fails."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tapead.plan.PASSES", frozenset(passes))
+    with options(passes=passes):
         program = Program(tape, [source], [target], target, [0])
     workspace = program.take()
     bound = [program.bind(workspace, 0, x)]

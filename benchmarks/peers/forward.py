@@ -25,7 +25,7 @@ def prepare(problem: Problem) -> Run:
 
     # the sweep reads `bound` in place: the call keeps it alive
     def call(kept: Any = bound) -> Any:
-        program.run(workspace, False)
+        program.run(workspace)
         return workspace.results[0]
 
     return Run(call, None)

@@ -1,0 +1,440 @@
+"""Scalar runs: the instructions on single numbers, and on very small arrays, that one tight switch does.
+
+Every storage that they touch lies in the slab of its number class, a stretch of the arena, if it is small enough: an
+operand is then a place in the slab, and so is an element of it. An instruction on up to `UNROLLED` elements becomes one
+an element. What lies elsewhere (other classes, large arrays, arrays of constants) is loaded and written out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from .kernels.constants import (
+    B1,
+    F4,
+    F8,
+    I8,
+    SCALAR_ADD,
+    SCALAR_ADD_ADD,
+    SCALAR_ASSIGN,
+    SCALAR_FIRST,
+    SCALAR_GUARD,
+    SCALAR_LOAD,
+    SCALAR_MAX,
+    SCALAR_MIN,
+    SCALAR_MULTIPLY_ADD,
+    SCALAR_MULTIPLY_SUBTRACT,
+    SCALAR_OUT,
+    SCALAR_STORE,
+    SCALAR_SUBTRACT_PRODUCT,
+    SCALAR_SUM,
+    SCALAR_WORDS,
+)
+from .kernels.table import OPS, Elementwise, Op
+from .shape import broadcast_strides
+from .tape import CONSTANT, INPUT, VALUE, Wengert
+
+#: instructions on so many elements are done one by one
+UNROLLED = 4
+#: storages of more elements than this are never in the slab
+SMALL = 256
+#: the class of what goes with a run of any class: guards
+ANY = -1
+#: that there is an adjoint outside the slab to reach; the bits below tell of the operands
+OUTER = 64
+
+COPY, ADD, SUBTRACT, MULTIPLY = (OPS[name].code for name in ("copy", "add", "subtract", "multiply"))
+REDUCTIONS = {"sum": SCALAR_SUM, "max": SCALAR_MAX, "min": SCALAR_MIN}
+
+_BITS = (SCALAR_ADD, SCALAR_ADD << 2, SCALAR_ADD << 4)
+
+#: words of an instruction while a run is made: op, z, x, y, w, activity
+WORDS = 6
+
+
+def computed_class(tape: Wengert, k: int) -> int:
+    """Give the number class in which an elementwise instruction computes."""
+    parameters = tape.parameters[k]
+    if parameters and "computed" in parameters:
+        return int(parameters["computed"])
+    number = tape.storages[tape.buffers[tape.result_buffers[k][0]].storage].number
+    return I8 if number == B1 else number  # truth values are computed as integers
+
+
+class Scalars:
+    """Makes the scalar runs of a plan, and says where in the slabs what they touch lies.
+
+    needed are the tape's instructions that are planned, adjoints the storages that have one, kept those that are read
+    after a sweep, target the storage that is seeded.
+    """
+
+    def __init__(
+        self, tape: Wengert, needed: Sequence[int], adjoints: Collection[int], kept: Collection[int], target: int | None
+    ) -> None:
+        self.tape, self.adjoints, self.kept = tape, adjoints, kept
+        self.sizes = {F8: 0, F4: 0}  # numbers in each slab
+        self.places: dict[int, int] = {}  # storage -> place of its first element in the slab of its class
+        self.presets: list[tuple[int, int, Any]] = []  # (class, place, value) of constants
+        of = [b.storage for b in tape.buffers]
+        self._of = of
+        self._readers = Counter([of[b] for k in needed for b in tape.operand_buffers[k]])
+        self._written = {of[tape.result_buffers[k][0]] for k in needed if tape.ops[k].name in ("assign", "scatter")}
+        self._shared = self._written if target is None else self._written | {target}
+        self._constants: dict[tuple[int, int], int] = {}
+        #: class -> buffer of one number -> its place in the slab
+        self._numbers: dict[int, dict[int, int]] = {F8: {}, F4: {}}
+
+    def kind(self, k: int) -> int | None:
+        """Give the number class of the scalar runs that an instruction can be in: F8, F4 or `ANY`; None for none."""
+        tape, op = self.tape, self.tape.ops[k]
+        if type(op) is Elementwise or op.name == "assign":
+            result = tape.buffers[tape.result_buffers[k][0]]
+            shape = result.shape
+            if not shape and tape.parameters[k] is None:
+                number = tape.storages[result.storage].number
+                return number if number in (F8, F4) else None
+            if shape and not 0 < math.prod(shape) <= UNROLLED:
+                return None
+        elif op.name == "guard":
+            return ANY if tape.buffers[tape.operand_buffers[k][0]].dtype == bool else None
+        elif op.name in REDUCTIONS:
+            operand, result = (tape.buffers[b[k][0]] for b in (tape.operand_buffers, tape.result_buffers))
+            if not 0 < math.prod(operand.shape) <= UNROLLED or math.prod(result.shape) != 1:
+                return None
+            if operand.dtype != result.dtype:
+                return None
+        else:
+            return None
+        number = computed_class(tape, k)
+        return number if number in (F8, F4) else None
+
+    def run(self, instructions: Sequence[int]) -> tuple[int, list[int], bool]:
+        """Make one run of instructions of one class: the class, the words of the row, whether it has a way back."""
+        run = _Run(self, instructions)
+        return run.number, run.words(), run.active
+
+    def place(self, number: int, count: int = 1) -> int:
+        """Take the next places in a slab."""
+        place = self.sizes[number]
+        self.sizes[number] = place + count
+        return place
+
+    def place_of(self, s: int, number: int) -> int | None:
+        """Give the place of a storage in the slab of a class; None if it is not in there."""
+        place = self.places.get(s)
+        storage = self.tape.storages[s]
+        if place is not None:
+            return place if storage.number == number else None
+        if storage.number != number or storage.size > SMALL or storage.kind not in (VALUE, INPUT):
+            return None
+        self.places[s] = place = self.place(number, storage.size)
+        return place
+
+    def constant(self, s: int, number: int) -> int:
+        """Give the place of a number that never changes."""
+        place = self._constants.get((s, number))
+        if place is None:
+            place = self._constants[s, number] = self.place(number)
+            self.presets.append((number, place, self.tape.storages[s].data.reshape(-1)[0]))
+        return place
+
+
+class _Run:
+    """One run while it is made."""
+
+    def __init__(self, scalars: Scalars, instructions: Sequence[int]) -> None:
+        self.scalars, self.tape = scalars, scalars.tape
+        self.number = next(n for n in map(scalars.kind, instructions) if n is not None and n != ANY)
+        self.code: list[int] = []
+        self.active = False
+        tape, of = self.tape, scalars._of
+        readers = Counter([of[b] for k in instructions for b in tape.operand_buffers[k]])
+        #: the storages that nothing outside the run reads
+        self.inner = {s for s, count in readers.items() if count == scalars._readers[s]}
+        self.inner -= scalars._shared
+        self.numbers = scalars._numbers[self.number]
+        self.loaded: dict[tuple[int, int], int] = {}  # (storage, element) outside the slab -> place of its copy
+        self.copied: dict[tuple[int, int], int] = {}  # (storage, element) that is a copy -> the place of its source
+        #: place -> where in the code the product, or sum, is that may go into the sum that reads it
+        self.products: dict[int, int] = {}
+        self.sums: dict[int, int] = {}
+        self.fresh: set[int] = set()  # places of the run's own
+        for k in instructions:
+            op = tape.ops[k]
+            if type(op) is Elementwise:
+                self._elementwise(op, tape.operand_buffers[k], tape.result_buffers[k][0])
+            elif op.name == "assign":
+                self._assign(tape.operand_buffers[k][0], *tape.result_buffers[k])
+            elif op.name == "guard":
+                parameters = tape.parameters[k] or {}
+                (x,) = self._read(tape.operand_buffers[k][0], ())
+                self.code += SCALAR_GUARD, x, parameters["place"], parameters["expected"], 0, 0
+            else:
+                self._reduction(op, tape.operand_buffers[k][0], tape.result_buffers[k][0])
+
+    def words(self) -> list[int]:
+        """Give the words of the row: the buffer of the slab, how many instructions, the instructions."""
+        code = np.array(self.code, np.int64).reshape(-1, WORDS)
+        code = code[code[:, 0] >= 0]
+        self._mark_first(code)
+        packed = np.zeros((len(code) * SCALAR_WORDS + 1) // 2 * 2, np.int32)
+        table = packed[: len(code) * SCALAR_WORDS].reshape(-1, SCALAR_WORDS)
+        table[:] = code[:, :SCALAR_WORDS]
+        table[:, 0] |= (code[:, SCALAR_WORDS] << 16).astype(np.int32)
+        slab = len(self.tape.buffers) + (self.number == F4)
+        return [slab, len(code), *packed.view(np.int64).tolist()]
+
+    def _mark_first(self, code: Any) -> None:
+        """Let the first that adds to an adjoint of the run's own, on the way back, set it instead."""
+        rows, bits = np.nonzero(code[:, WORDS - 1, None] >> np.array([0, 2, 4]) & SCALAR_ADD)
+        places = code[rows, 2 + bits]
+        several = np.isin(code[rows, 0], list(REDUCTIONS.values()))  # they add to neighbours
+        counts = np.where(several, code[rows, 3], 1)
+        owner = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        touched = places[owner] + within
+        # the way back goes from the last row to the first, and through the operands of a row in their order
+        order = np.lexsort((bits[owner], -rows[owner]))
+        _, first = np.unique(touched[order], return_index=True)
+        sets = np.zeros(len(owner), bool)
+        sets[order[first]] = True
+        sets &= np.isin(touched, self._private())
+        whole = np.bincount(owner, sets, len(rows)) == counts
+        whole &= ~np.isin(code[rows, 0], (SCALAR_MAX, SCALAR_MIN))
+        np.add.at(code[:, WORDS - 1], rows[whole], (SCALAR_FIRST - SCALAR_ADD) << 2 * bits[whole])
+
+    def _private(self) -> list[int]:
+        """List the places whose adjoints the run alone adds to."""
+        storages, places = self.tape.storages, self.scalars.places
+        found = list(self.fresh)
+        for s in self.inner:
+            place = places.get(s)
+            if place is not None and storages[s].number == self.number:
+                found += range(place, place + storages[s].size)
+        return found
+
+    # ---- operands and results ------------------------------------------------------------------------------------------
+
+    def _elements(self, buffer: int, shape: tuple[int, ...]) -> Sequence[int]:
+        """Give the elements of a buffer within its storage, as they go with the elements of an index space."""
+        b = self.tape.buffers[buffer]
+        if not shape:
+            return (b.offset,)
+        if b.shape == shape and len(shape) == 1 and b.strides[0]:
+            return range(b.offset, b.offset + shape[0] * b.strides[0], b.strides[0])
+        extra = max(len(b.shape) - len(shape), 0)  # an assignment may drop leading axes of one element
+        strides = broadcast_strides(b.shape[extra:], b.strides[extra:], shape)
+        steps = [range(0, n * step, step) if step else [0] * n for n, step in zip(shape, strides, strict=True)]
+        return [b.offset + sum(index) for index in itertools.product(*steps)]
+
+    def _fresh(self) -> int:
+        """Take a place of the run's own."""
+        place = self.scalars.place(self.number)
+        self.fresh.add(place)
+        return place
+
+    def _read(self, buffer: int, shape: tuple[int, ...]) -> list[int]:
+        """Give the places of an operand's elements; load what is not in the slab."""
+        scalars, s = self.scalars, self.scalars._of[buffer]
+        storage = self.tape.storages[s]
+        if storage.kind is CONSTANT and storage.size == 1:
+            place = scalars.constant(s, self.number)
+            self.numbers[buffer] = place
+            return [place] * math.prod(shape)
+        elements = self._elements(buffer, shape)
+        if self.copied and all((s, e) in self.copied for e in elements):
+            return [self.copied[s, e] for e in elements]
+        first = scalars.place_of(s, self.number)
+        if first is not None:
+            if not shape:
+                self.numbers[buffer] = first + elements[0]
+            return [first + e for e in elements]
+        return [self._load(s, e, buffer) for e in elements]
+
+    def _load(self, s: int, element: int, buffer: int) -> int:
+        place = self.loaded.get((s, element))
+        if place is None:
+            place = self.loaded[s, element] = self._fresh()
+            active = OUTER if s in self.scalars.adjoints else 0
+            self.code += SCALAR_LOAD, place, buffer, 0, self._outer(buffer, element), active
+        return place
+
+    def _outer(self, buffer: int, element: int) -> int:
+        """Say where from a buffer's beginning an element lies, and its class."""
+        return 4 * (element - self.tape.buffers[buffer].offset) + self.tape.storages[self.scalars._of[buffer]].number
+
+    def _write(self, buffer: int, shape: tuple[int, ...], exact: bool = False) -> tuple[list[int], list[int]]:
+        """Give the places for a result's elements, and what writes them out, if they belong elsewhere.
+
+        exact tells that writing them out does not round them, so that the run may read them where they are.
+        """
+        scalars, s = self.scalars, self.scalars._of[buffer]
+        elements = self._elements(buffer, shape)
+        first = scalars.place_of(s, self.number)
+        if first is not None:
+            if not shape:
+                self.numbers[buffer] = first + elements[0]
+            return [first + e for e in elements], []
+        places = [self._fresh() for _ in elements]
+        for element in elements:
+            self.loaded.pop((s, element), None)
+        active = SCALAR_ADD if s in scalars.adjoints else 0
+        if exact:
+            self.loaded.update({(s, e): place for e, place in zip(elements, places, strict=True)})
+            if s in self.inner and s not in scalars.kept:
+                return places, []
+        out: list[int] = []
+        for element, place in zip(elements, places, strict=True):
+            out += SCALAR_OUT, place, place, buffer, self._outer(buffer, element), active
+        return places, out
+
+    def _together(self, places: list[int], active: int) -> int:
+        """Bring numbers to neighbouring places; give the first."""
+        if places == list(range(places[0], places[0] + len(places))):
+            return places[0]
+        copies = [self._fresh() for _ in places]
+        for z, x in zip(copies, places, strict=True):
+            self.code += COPY, z, x, x, x, active
+        return copies[0]
+
+    # ---- instructions --------------------------------------------------------------------------------------------------
+
+    def _elementwise(self, op: Elementwise, operands: Sequence[int], result: int) -> None:
+        scalars, number, numbers = self.scalars, self.number, self.numbers
+        of, adjoints = scalars._of, scalars.adjoints
+        s = of[result]
+        active = 0
+        if s in adjoints:
+            bit = SCALAR_ADD
+            for partial, b in zip(op.partials, operands, strict=True):
+                if partial is not None and of[b] in adjoints:
+                    active |= bit
+                bit <<= 2
+            if active:
+                self.active = True
+        shape = self.tape.buffers[result].shape
+        if op.code == COPY and self._is_alias(operands[0], result):
+            self._alias(self._read(operands[0], shape), result)
+            return
+        if shape:
+            self._spread(op, [self._read(b, shape) for b in operands], operands, result, active)
+            return
+        one = [numbers[b] if b in numbers else self._read(b, ())[0] for b in operands]
+        x = one[0]
+        y = one[1] if len(one) > 1 else x
+        w = one[2] if len(one) > 2 else x
+        storage = self.tape.storages[s]
+        out: Sequence[int] = ()
+        if storage.size == 1 and storage.number == number and s not in scalars.places:  # the most common by far
+            z = numbers[result] = scalars.places[s] = scalars.sizes[number]
+            scalars.sizes[number] += 1
+        else:
+            (z,), out = self._write(result, shape, op.boolean)
+        if op.code in (ADD, SUBTRACT):
+            at = len(self.code)
+            self._sum(op.code, z, x, y, active)
+            if self.code[at] == ADD and not out and self._read_once(s, operands):
+                self.sums[z] = at
+        else:
+            if op.code == MULTIPLY and not out and self._read_once(s, operands):
+                self.products[z] = len(self.code)
+            self.code += op.code, z, x, y, w, active
+        self.code += out
+
+    def _is_alias(self, operand: int, result: int) -> bool:
+        """Whether a copy, which the run alone reads, may be read where its source is."""
+        scalars = self.scalars
+        source, s = scalars._of[operand], scalars._of[result]
+        own = s in self.inner and s not in scalars.kept and self.tape.storages[s].number == self.number
+        return own and source not in scalars._written
+
+    def _alias(self, places: list[int], result: int) -> None:
+        s = self.scalars._of[result]
+        for element, place in zip(self._elements(result, self.tape.buffers[result].shape), places, strict=True):
+            self.copied[s, element] = place
+            self._forget(place)
+
+    def _forget(self, place: int) -> None:
+        """Leave a product or sum where it is: more than one instruction may read it."""
+        self.products.pop(place, None)
+        self.sums.pop(place, None)
+
+    def _spread(
+        self, op: Elementwise, read: list[list[int]], operands: Sequence[int], result: int, active: int
+    ) -> None:
+        """Make one instruction an element."""
+        z, out = self._write(result, self.tape.buffers[result].shape, op.boolean)
+        for spread in (x for x in read if len(set(x)) < len(x)):  # more than one instruction reads them
+            for place in spread:
+                self._forget(place)
+        read += [read[0]] * (3 - len(read))
+        start = len(self.code)
+        for places in zip(z, *read, strict=True):
+            if op.code in (ADD, SUBTRACT):
+                self._sum(op.code, places[0], places[1], places[2], active)
+            else:
+                self.code += op.code, *places, active
+        if op.code == MULTIPLY and not out and self._read_once(self.scalars._of[result], operands):
+            self.products.update(zip(z, range(start, len(self.code), WORDS), strict=True))
+        self.code += out
+
+    def _read_once(self, s: int, operands: Sequence[int]) -> bool:
+        """Whether a result is read once, in this run, and its operands may be read that late."""
+        scalars = self.scalars
+        alone = s in self.inner and scalars._readers[s] == 1 and s not in scalars.kept
+        return alone and not any(scalars._of[b] in scalars._written for b in operands)
+
+    def _sum(self, op: int, z: int, x: int, y: int, active: int) -> None:
+        """Append a sum or difference; it takes in a product that it alone reads."""
+        w = x
+        for source, other, flows, rest in ((x, y, active & 3, active >> 2), (y, x, active >> 2, active & 3)):
+            at = self.products.pop(source, None)
+            if at is not None:
+                reflected = SCALAR_MULTIPLY_SUBTRACT if source == x else SCALAR_SUBTRACT_PRODUCT
+                op = SCALAR_MULTIPLY_ADD if op == ADD else reflected
+            elif op == ADD:
+                at = self.sums.pop(source, None)
+                op = ADD if at is None else SCALAR_ADD_ADD
+            if at is not None:
+                _, _, x, y, _, inner = self.code[at : at + WORDS]
+                w, active = other, (inner if flows else 0) | rest << 4
+                self.code[at] = -1
+                break
+        self.code += op, z, x, y, w, active
+
+    def _assign(self, operand: int, target: int, saved: int) -> None:
+        """Write in place: save what is overwritten; on the way back take the adjoint away, and put the saved back."""
+        of, adjoints = self.scalars._of, self.scalars.adjoints
+        shape, s = self.tape.buffers[target].shape, of[target]
+        x, (places, out) = self._read(operand, shape), self._write(saved, shape)
+        elements = self._elements(target, shape)
+        first = self.scalars.place_of(s, self.number)
+        active = SCALAR_ADD if s in adjoints and of[operand] in adjoints else 0
+        self.active = True
+        if first is not None:
+            for old, new, e in zip(places, x, elements, strict=True):
+                self.code += SCALAR_ASSIGN, old, new, first + e, 0, active
+        else:
+            active |= OUTER if s in adjoints else 0
+            for old, new, e in zip(places, x, elements, strict=True):
+                self.loaded.pop((s, e), None)
+                self.code += SCALAR_STORE, old, new, target, self._outer(target, e), active
+        self.code += out
+
+    def _reduction(self, op: Op, operand: int, result: int) -> None:
+        of, adjoints = self.scalars._of, self.scalars.adjoints
+        active = SCALAR_ADD if of[operand] in adjoints and of[result] in adjoints else 0
+        shape = self.tape.buffers[operand].shape
+        x = self._read(operand, shape)
+        first = self._together(x, active)
+        (z,), out = self._write(result, ())
+        if active:
+            self.active = True
+        self.code += REDUCTIONS[op.name], z, first, len(x), 0, active
+        self.code += out

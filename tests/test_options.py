@@ -1,0 +1,181 @@
+"""Passes switched off: an optimization is right when nothing changes without it."""
+
+import threading
+
+import expect
+import numpy as np
+import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+from test_programs import MODEST, functions, memory_programs, points, programs
+
+import tapead
+from tapead import PASSES, explain, options, value_and_grad
+
+CHOICES = {"none": frozenset(), **{f"without {name}": PASSES - {name} for name in sorted(PASSES)}}
+
+
+def results(f, passes, xs):
+    """Give values and gradients at points, the first of which is traced with some passes on."""
+    vg = value_and_grad(f)
+    with options(passes=passes):
+        return [vg(x) for x in xs]
+
+
+def close(found, expected, what):
+    for (value, gradient), (expected_value, expected_gradient) in zip(found, expected, strict=True):
+        size = max(1.0, abs(expected_value))
+        np.testing.assert_allclose(value, expected_value, rtol=1e-12, atol=1e-14 * size, err_msg=what)
+        size = max(1.0, np.max(np.abs(expected_gradient)))
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-12, atol=1e-12 * size, err_msg=what)
+
+
+def same_without(source, size):
+    note(source)
+    f = functions(source, size)[0]
+    xs = points(size, 2)
+    expected = results(f, PASSES, xs)
+    for what, passes in CHOICES.items():
+        close(results(f, passes, xs), expected, what)
+
+
+@given(program=programs())
+@settings(MODEST, max_examples=40)
+def test_random_programs_do_not_depend_on_passes(program):
+    same_without(*program)
+
+
+@given(program=programs(sizes=st.sampled_from([63, 129, 511, 1025])))
+@settings(MODEST, max_examples=25)
+def test_arrays_of_many_tiles_do_not_depend_on_passes(program):
+    same_without(*program)
+
+
+@given(program=memory_programs())
+@settings(MODEST, max_examples=40)
+def test_programs_that_write_do_not_depend_on_passes(program):
+    same_without(*program)
+
+
+def repeats(x):
+    """Give passes something to do: constants to fold, products to share, dead code, large intermediates."""
+    scale = tapead.numpy.array([1.0, 2.0]).sum()
+    np.cos(x)
+    y = np.exp(x * x) / (1.0 + np.exp(x * x))
+    return np.mean(y @ y.T) * scale + np.max(y)
+
+
+def account(passes, f=repeats, x=None):
+    with options(passes=passes):
+        return explain(value_and_grad(f), np.full((64, 64), 0.1) if x is None else x)
+
+
+def test_fewer_instructions_with_passes():
+    assert account(()).needed == account(()).instructions
+    for name in ("dead", "share"):
+        assert account({name}).needed < account(()).needed, name
+
+
+def test_folding_leaves_fewer_instructions():
+    def f(x):
+        return np.sum(x * np.sin(tapead.numpy.zeros(3) + 1.0))
+
+    assert account({"fold"}, f, np.ones(3)).needed < account((), f, np.ones(3)).needed
+
+
+def test_fewer_rows_with_blocks():
+    assert account({"blocks"}).rows < account(()).rows
+
+
+def test_blocks_turn_only_with_their_pass():
+    f, x = (lambda x: np.sum(np.sin(x) * x)), np.ones(8)
+    assert account(PASSES, f, x).turned == 1
+    assert account(PASSES - {"turn"}, f, x).turned == 0
+
+
+def test_less_memory_with_reuse():
+    assert account({"reuse"}).arena_bytes < account(()).arena_bytes
+
+
+def test_first_touch_needs_no_clearing():
+    assert account(PASSES).rows < account(PASSES - {"first"}).rows
+
+
+def test_a_trace_keeps_the_passes_that_it_was_made_with():
+    vg, x = value_and_grad(lambda x: np.sum(np.sin(x) * x)), np.ones(8)
+    with options(passes=()):
+        vg(x)
+        within = value_and_grad(vg.function)
+        rows = explain(vg).rows
+    assert explain(vg, x).rows == rows
+    assert explain(within, x).rows < rows
+    with options(passes=()):
+        assert explain(within, x).rows < rows
+
+
+def test_options_within_options():
+    f, x = (lambda x: np.sum(np.sin(x) * x)), np.ones(8)
+    with options(passes=()):
+        plain = account(()).rows
+        with options(passes=PASSES):
+            assert explain(value_and_grad(f), x).turned == 1
+        assert explain(value_and_grad(f), x).turned == 0
+    assert explain(value_and_grad(f), x).turned == 1
+    assert plain == account(()).rows
+
+
+def test_options_end_with_an_error():
+    with pytest.raises(KeyError), options(passes=()):
+        raise KeyError
+    assert account(PASSES).rows == explain(value_and_grad(repeats), np.full((64, 64), 0.1)).rows
+
+
+def test_other_threads_are_not_concerned():
+    seen = []
+    with options(passes=()):
+        other = threading.Thread(target=lambda: seen.append(explain(value_and_grad(repeats), np.full((64, 64), 0.1))))
+        other.start()
+        other.join()
+    assert seen[0].rows == account(PASSES).rows
+
+
+def test_as_a_decorator():
+    @options(passes=PASSES - {"turn"})
+    def turned():
+        return explain(value_and_grad(lambda x: np.sum(np.sin(x) * x)), np.ones(8)).turned
+
+    assert turned() == turned() == 0
+
+
+def test_unknown_passes():
+    with expect.error(ValueError, "unknown passes: sparkle", *PASSES), options(passes={"fold", "sparkle"}):
+        pass
+
+
+@pytest.mark.parametrize("passes", ["fold", None, 3])
+def test_passes_must_be_several_names(passes):
+    with expect.error(TypeError, "several names"), options(passes=passes):
+        pass
+
+
+@pytest.mark.parametrize("passes", [PASSES, frozenset()], ids=["all", "none"])
+def test_an_element_of_a_large_array_as_the_value(passes):
+    x = np.linspace(0.0, 1.0, 5000)
+    with options(passes=passes):
+        for f, slope in ((lambda x: x[3], np.ones_like), (lambda x: np.sin(x)[3], np.cos)):
+            _, gradient = value_and_grad(f)(x)
+            expected = np.zeros(5000)
+            expected[3] = slope(x)[3]
+            np.testing.assert_allclose(gradient, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("passes", CHOICES.values(), ids=CHOICES)
+def test_numbers_beside_a_block_that_turns(passes):
+    """A scalar run's reverse sweep may come before blocks, but not before its own numbers are loaded."""
+    x = np.array([0.5, -1.5, 2.0])
+    with options(passes=passes):
+        vg = value_and_grad(lambda p: sum(np.sum(v**2) for v in p.values()))
+        for b in (2.0, 3.0):
+            _, gradient = vg({"a": x, "b": b})
+            np.testing.assert_allclose(gradient["a"], 2.0 * x, rtol=1e-14)
+            assert gradient["b"] == 2.0 * b

@@ -1,0 +1,165 @@
+"""Scalar runs: single numbers and very small arrays in one switch."""
+
+import numpy as np
+import pytest
+
+import tapead
+from tapead import check_grads
+from tapead.program import Program
+from tapead.record import Recording
+
+
+def program_of(function, *arguments):
+    """Record a function and plan it, differentiated by all arguments."""
+    recording = Recording(replays=True)
+    with recording:
+        inside = [recording.enter(argument, levels=1) for argument in arguments]
+        target = function(*inside)
+    inputs = [recording.buffers[x.buffer].storage for x in inside]
+    return Program(recording, inputs, [target.buffer], target.buffer, range(len(inputs)))
+
+
+def softmax_of_four(x):
+    e = np.exp(np.stack([x[0] * x[1], x[1], x[2] + x[0], x[3]]) - np.max(x))
+    p = e / np.sum(e)
+    return p[0] * p[2] - p[3]
+
+
+def operand_twice(x):
+    y = x[0] * x[0]
+    z = y + y
+    return z * z - x[1] * z
+
+
+def product_read_twice(x):
+    y = x[0] * x[1]
+    return np.sin(y + x[2]) + (x[3] - y)
+
+
+def products_into_sums(x):
+    return (x[0] * x[1] + x[2]) * (x[2] - x[1] * x[3]) + (x[0] * x[3] - x[1])
+
+
+def product_spread_over_a_vector(x):
+    return np.sum((x[0] * x[1] + x) * (x - x[2] * x[3]))
+
+
+def sums_of_many(x):
+    return (x[0] + x[1] + x[2] + x[3] + x[0]) * ((x[0] + x[1]) + (x[2] + x[3]))
+
+
+def copies(x):
+    y = np.stack([x[0] * x[1], x[2], x[2], x[3]])
+    return np.sum(y * y[::-1]) + y[0] + (y[1] + x[0])
+
+
+def assigned(x):
+    y = x * x
+    before = y[1] * x[0]
+    y[1] = before + y[2]
+    y[2:] = y[1] * x[:2]
+    return np.sum(y * x) + before
+
+
+def assigned_beyond_the_slab(x):
+    y = np.zeros_like(x, shape=300) + x[0]
+    y[5] = y[6] * x[1]
+    y[5] = y[5] * y[7] + x[2]
+    return y[5] * y[6] + y[299]
+
+
+def small_matrix(x):
+    m = x.reshape(2, 2)
+    return np.sum(m.T * m) + np.sum(m * m[0]) * m[1, 0]
+
+
+FORMULAS = [
+    softmax_of_four,
+    operand_twice,
+    product_read_twice,
+    products_into_sums,
+    product_spread_over_a_vector,
+    sums_of_many,
+    copies,
+    assigned,
+    assigned_beyond_the_slab,
+    small_matrix,
+]
+AT = np.array([0.3, -0.7, 1.1, 0.4])
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=lambda f: f.__name__)
+def test_gradients_of_small_programs(formula):
+    check_grads(formula, (AT,))
+    value_and_grad = tapead.value_and_grad(formula)
+    value_and_grad(AT)
+    again, gradient = value_and_grad(2 * AT)  # replayed
+    fresh = tapead.value_and_grad(formula)(2 * AT)
+    assert again == fresh[0]
+    assert np.array_equal(gradient, fresh[1])
+
+
+@pytest.mark.parametrize("formula", [softmax_of_four, products_into_sums, copies, assigned], ids=lambda f: f.__name__)
+def test_float32_agrees_with_float64(formula):
+    value, gradient = tapead.value_and_grad(formula)(AT.astype(np.float32))
+    expected, slopes = tapead.value_and_grad(formula)(AT)
+    assert gradient.dtype == np.float32
+    assert np.allclose(value, expected, rtol=1e-5)
+    assert np.allclose(gradient, slopes, rtol=1e-4, atol=1e-5)
+
+
+def test_classes_mixed_round_as_numpy_does():
+    def mixed(x):
+        narrow = (x[0] * x[1]).astype(np.float32)
+        wide = narrow.astype(np.float64) * x[2]
+        return wide + (narrow * narrow).astype(np.float64)
+
+    value, gradient = tapead.value_and_grad(mixed)(AT)
+    assert value == mixed(AT)
+    narrow = float(np.float32(AT[0] * AT[1]))
+    slope = AT[2] + 2 * narrow
+    assert np.allclose(gradient, [slope * AT[1], slope * AT[0], narrow, 0.0], rtol=1e-6)
+
+
+def test_guards_within_a_run():
+    def branching(x):
+        y = x[0] * x[1]
+        z = y + x[2] if y > 0 else y * x[3]
+        return z * 3 if z < 1 else z * z
+
+    value_and_grad = tapead.value_and_grad(branching)
+    for at in (AT, -AT, np.abs(AT), AT[::-1].copy(), AT):
+        value, gradient = value_and_grad(at)
+        expected, slopes = tapead.value_and_grad(branching)(at)
+        assert value == branching(at) == expected
+        assert np.array_equal(gradient, slopes)
+
+
+def test_extremes_share_among_ties():
+    gradient = tapead.grad(lambda x: np.max(x) * 3)(np.array([1.0, 2.0, 2.0, 2.0]))
+    assert np.allclose(gradient, [0, 1, 1, 1])
+    assert np.isnan(tapead.value_and_grad(lambda x: np.min(x) * 3)(np.array([1.0, np.nan, 2.0]))[0])
+
+
+def test_an_adjoint_of_zero_contributes_zero():
+    gradient = tapead.grad(lambda x: np.where(x[0] > 0, x[0], np.sqrt(x[1]) * x[0]))(np.array([1.0, 0.0]))
+    assert gradient.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("formula", [softmax_of_four, copies, assigned, small_matrix], ids=lambda f: f.__name__)
+def test_small_programs_are_one_row(formula):
+    program = program_of(formula, AT)
+    assert [row[:2] for row in program.plan.rows] == [("scalars_f8", "forward"), ("scalars_f8", "reverse")]
+
+
+def test_long_loops():
+    def loop(x):
+        y = x
+        for _ in range(50_000):
+            y = y * 0.9999 + x
+        return y
+
+    value, gradient = tapead.value_and_grad(loop)(1.5)
+    assert value == loop(1.5)
+    assert np.isclose(gradient, value / 1.5)
+    assert program_of(loop, 1.5).plan.kinds.count("forward") == 1
