@@ -276,10 +276,11 @@ def entry(group: str) -> str:
 
 SWEEPS = '''"""The sweeps, compiled: as Python calls them, and behind the calls of differentiated functions."""
 
-from .jit import callable_kernel, entry_point
+from .constants import CLEAR_CODE, JOB, JOB_PARAMETERS, JOB_PARTS, JOB_VALUES, PART, PARTS, POOL
+from .jit import callable_kernel, entry_point, kernel
 from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE, OUT, TUPLE, TYPE
 from .pointers import as_i4, as_i8, call1, call2, call4
-from .pool import help_out, stop as stop_pool
+from .pool import MOST, THREADS, enter, help_out, leave, share, stop as stop_pool
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
 from .sweeps import sweep as sweeps
 from .sweeps import timed_sweep
@@ -310,12 +311,35 @@ def stop(pool):
     stop_pool(pool)
 
 
+@kernel
+def zero(address, start, stop):
+    words = as_i4(address)
+    for i in range(start, stop):
+        words[i] = 0
+
+
+@entry_point
+def clear_part(job, k, services, sums):
+    """Zero the k-th part of an adjoint: its address and size stand for the job's parameters and values."""
+    job = as_i8(job)
+    size, parts = job[JOB_VALUES], job[JOB_PARTS]
+    zero(job[JOB_PARAMETERS], size * k // parts, size * (k + 1) // parts)
+    return 0
+
+
 @entry_point
 def clear(p, values, adjoints, services):
     """Zero the adjoint of a buffer: parameters are the buffer and its size in int32."""
-    words = as_i4(as_i8(adjoints)[as_i8(p)[0]])
-    for i in range(as_i8(p)[1]):
-        words[i] = 0
+    p, own, words = as_i8(p), as_i8(services), services + 8 * JOB
+    address, size, pool = as_i8(adjoints)[p[0]], p[1], own[POOL]
+    parts = min(PARTS * min(as_i8(pool)[THREADS], MOST + 1), size // (8 * PART))
+    if as_i8(pool)[THREADS] > 1 and parts > 1 and enter(pool):
+        job = as_i8(words)
+        job[JOB_PARAMETERS], job[JOB_VALUES], job[JOB_PARTS] = address, size, parts
+        share(pool, own[CLEAR_CODE], words, services)
+        leave(pool)
+    else:
+        zero(address, 0, size)
     return 0
 
 

@@ -8,13 +8,17 @@ DIRECT, SPLAT, PACK, ADD = range(4)
 #: shared row for itself; CLEAR * size: zeroed beforehand
 ADJOINT, TAKE, PRIVATE, CLEAR = 1, 2, 4, 8
 #: slots of the services table; TILE_CODE + class is the kernel that runs the code of tiles, PART_CODE + class the one
-#: that runs a part of a shared row; JOB are the words of the row that is being shared, SUMS the memory of one part
-TILES, REGISTERS, INDEX, STATUS, SCRATCH, FUNCTIONS, TILE_CODE, PART_CODE, POOL, SUMS, JOB = *range(7), 10, 14, 15, 16
+#: that runs a part of a shared row; JOB are the words of the row that is being shared, SUMS the memory of one part,
+#: CLEAR_CODE the kernel that zeroes a part
+TILES, REGISTERS, INDEX, STATUS, SCRATCH, FUNCTIONS, TILE_CODE, PART_CODE, POOL, SUMS, JOB, CLEAR_CODE = (
+    *range(7),
+    *(10, 14, 15, 16, 21),
+)
 SERVICE_SLOTS = 24
 #: a job's words: the row's parameters, tables of values and adjoints, the kernel of tiles, how many parts there are
 JOB_PARAMETERS, JOB_VALUES, JOB_ADJOINTS, JOB_TILE, JOB_PARTS = range(5)
 #: elements in a part of a shared row at least; parts for each thread at most: who is free sooner does more of them
-PART, PARTS = 8192, 4
+PART, PARTS = 8192, 16
 #: the memory that each thread of the pool has, which limits the rows that are shared: words of the index vector, registers,
 #: bytes of tiles, bytes of what each part adds up for itself
 POOL_INDEX, POOL_REGISTERS, POOL_TILES, POOL_SUMS = 256, 4096, 1 << 18, 1 << 15

@@ -130,6 +130,11 @@ def clear_kernel() -> int:
     return int(load("sweeps").clear.address)
 
 
+def clear_part_kernel() -> int:
+    """Give the address of the kernel that zeroes a part of an adjoint."""
+    return int(load("sweeps").clear_part.address)
+
+
 def scalar_kernels(number: str) -> tuple[int, int]:
     """Give the addresses of the forward and the reverse kernel of scalar runs of a class."""
     module = load(f"scalars_{number}")

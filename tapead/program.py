@@ -12,6 +12,7 @@ from .kernels import library
 from .kernels.constants import (
     ADJOINTS,
     BAD_INDEX,
+    CLEAR_CODE,
     COUNT,
     FUNCTIONS,
     GUARD,
@@ -268,6 +269,7 @@ class Workspace:
         for number in program.plan.block_classes:
             self.services[TILE_CODE + number] = library.tile_kernel(NAMES[number])
             self.services[PART_CODE + number] = library.part_kernel(NAMES[number])
+        self.services[CLEAR_CODE] = library.clear_part_kernel()
         self.services[POOL], self.services[SUMS] = _address(pool_table()), _address(self._sums)
 
         t = self.table = np.zeros(24, np.int64)

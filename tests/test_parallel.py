@@ -138,6 +138,15 @@ def test_views_that_overlap():
     agree(stencil, draw(400, 130))
 
 
+def test_large_adjoints_are_cleared_by_all():
+    """Overlapping views of a large array: its adjoint is zeroed in parts, then added to, at every call."""
+    x = draw(1_200_000)
+    before = jobs()
+    results(rosenbrock, [x], 2)
+    assert jobs() - before == 8
+    agree(rosenbrock, x)
+
+
 def test_views_that_overlap_anyhow():
     for f, x in (
         (lambda x: np.sum(x[::-1] * x**2), draw(50_000)),
