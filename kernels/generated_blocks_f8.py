@@ -308,7 +308,9 @@ def run(p, values, adjoints, services, tile, start, stop, sums):
 @kernel
 def bound(p, k, parts):
     """Give where a part begins."""
-    return p[0] if k == parts else p[0] * k // parts // p[8] * p[8]
+    if k == 0 or k == parts:
+        return p[0] if k else 0
+    return p[0] * k // parts // p[8] * p[8]
 
 
 @entry_point
@@ -319,8 +321,9 @@ def part(job, k, services, sums):
     words = as_i8(sums)
     if k >= 0:
         start, stop = bound(p, k, parts), bound(p, k + 1, parts) - (p[9] if k < parts - 1 else 0)
-        for i in range(p[10] // 8):
-            words[i] = 0
+        if sums != 0:
+            for i in range(p[10] // 8):
+                words[i] = 0
     else:
         stop = bound(p, -k, parts)
         start = stop - p[9]
@@ -352,11 +355,10 @@ def block(p, values, adjoints, services):
             zero(values[entry[1]], entry[3], entry[4] // CLEAR)
     pool = own[POOL]
     parts = part_count(p, min(as_i8(pool)[THREADS], MOST + 1))
-    if parts < 2:
-        run(p, values, adjoints, own, tile, 0, p[0], 0)
-        return 0
     job[JOB_PARTS] = parts
     address = own[PART_CODE + F8]
+    if parts == 1:
+        return call_kernel(address, words, 0, services, 0)
     if enter(pool):
         share(pool, address, words, services)
         for k in range(parts):
