@@ -102,7 +102,7 @@ def profile(vg: Any, *args: Any, **kwargs: Any) -> Profile:
 
     >>> import numpy as np, tapead
     >>> vg = tapead.value_and_grad(lambda x: np.sum(np.sin(x) * x))
-    >>> [row.what for row in tapead.profile(vg, np.ones(3)).rows]
+    >>> [row.what for row in tapead.profile(vg, np.ones(30)).rows]
     ['zero small adjoints, seed', 'block of 3: sin, multiply, sum']
     """
     if not isinstance(vg, Differentiated):

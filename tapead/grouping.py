@@ -61,7 +61,6 @@ class Grouping:
     def __init__(self, tape: Wengert, needed: Sequence[int], scalars: Scalars, join: bool) -> None:
         self.tape, self.scalars, self.join = tape, scalars, join
         self.groups: list[Group] = []
-        self.of: dict[int, int] = {}  # instruction -> its group
         self.writer: dict[int, int] = {}  # storage -> the last group that writes to it
         self.overwritten = {
             tape.buffers[tape.result_buffers[k][0]].storage for k in needed if tape.ops[k].name in WRITES
@@ -70,6 +69,7 @@ class Grouping:
         self._made: dict[int, Key | None] = {}  # storage -> how a block's instruction writes it, if that can be read on
         self._same: dict[Any, list[int]] = {}  # (kind, space, class) -> groups
         self._guarded = 0
+        self._of = [b.storage for b in tape.buffers]
         for k in needed:
             self._place(k)
 
@@ -84,27 +84,28 @@ class Grouping:
         return SINGLE, (), F8
 
     def _place(self, k: int) -> None:
-        tape = self.tape
+        tape, op, of = self.tape, self.tape.ops[k], self._of
         kind, space, number = self._kind(k)
-        op, storage_of = tape.ops[k], tape.buffers
+        writer, reader = self.writer, self._reader
+        operands, written = tape.operand_buffers[k], tape.result_buffers[k]
         earliest = 0
         shape = index_space(tape, k) if kind == BLOCK else ()
-        for b in tape.operand_buffers[k]:
-            s = storage_of[b].storage
-            g = self.writer.get(s)
-            if g is not None:
+        for b in operands:
+            g = writer.get(of[b])
+            if g is not None and g >= earliest:
                 inside = self._is(g, kind, space, number) and (
-                    kind == SCALARS or (kind == BLOCK and self._made.get(s) == reach(tape, b, shape))
+                    kind == SCALARS or (kind == BLOCK and self._made.get(of[b]) == reach(tape, b, shape))
                 )
-                earliest = max(earliest, g + (not inside))
-        written = [storage_of[b].storage for b in tape.result_buffers[k]]
-        for s in written:
-            for g in (self.writer.get(s), self._reader.get(s)):
+                earliest = g if inside else g + 1
+        for b in written:
+            s = of[b]
+            for g in (writer.get(s), reader.get(s)):
                 if g is not None:
                     over = op.name in WRITES or s in self.overwritten
                     free = not over or (kind == SCALARS and self._is(g, kind, space, number))
                     earliest = max(earliest, g + (not free))
-        stops = op.name == "guard" or (tape.parameters[k] or {}).get("place") is not None
+        parameters = tape.parameters[k]
+        stops = op.name == "guard" or (parameters is not None and "place" in parameters)
         if stops:
             earliest = max(earliest, self._guarded)
         g = self._choose(kind, space, number, earliest)
@@ -114,14 +115,14 @@ class Grouping:
             self.groups.append(Group(kind, space, number))
             self._same.setdefault((kind, space, number), []).append(g)
         self.groups[g].instructions.append(k)
-        self.of[k] = g
         if stops:
             self._guarded = g
-        for b in tape.operand_buffers[k]:
-            s = storage_of[b].storage
-            self._reader[s] = max(self._reader.get(s, 0), g)
-        for s in written:
-            self.writer[s] = max(self.writer.get(s, 0), g)
+        for b in operands:
+            if reader.setdefault(of[b], g) < g:
+                reader[of[b]] = g
+        for b in written:
+            if writer.setdefault(of[b], g) < g:
+                writer[of[b]] = g
         if kind == BLOCK and isinstance(op, Elementwise):
             self._note(k, op, number, shape)
 

@@ -25,11 +25,14 @@ def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
     known: dict[Any, tuple[int, ...]] = {}
     moved: dict[int, int] = {}  # storage -> the one that holds the same
     of = [b.storage for b in tape.buffers]
+    storages = made.storages
     for k, op in enumerate(tape.ops):
         operands, results, parameters = tape.operand_buffers[k], tape.result_buffers[k], tape.parameters[k]
-        sources = [moved.get(of[b], of[b]) for b in operands]
-        if results and op.name not in EFFECTS and steady.issuperset(of[b] for b in results):
-            if fold and operands and all(made.storages[s].kind == CONSTANT for s in sources):
+        sources = [of[b] for b in operands]
+        if moved:
+            sources = [moved.get(s, s) for s in sources]
+        if results and op.name not in EFFECTS and steady.issuperset([of[b] for b in results]):
+            if fold and operands and all([storages[s].kind == CONSTANT for s in sources]):
                 _fold(made, op, operands, results, parameters)
                 continue
             if share and steady.issuperset(sources):
@@ -62,12 +65,18 @@ def _steady(tape: Wengert) -> set[int]:
 
 def _key(tape: Wengert, k: int, sources: list[int]) -> tuple[Any, ...]:
     """Say what an instruction computes: two with the same key give the same."""
-    buffers = [tape.buffers[b] for b in tape.operand_buffers[k]]
-    read = tuple((s, b.offset, b.shape, b.strides, b.dtype.num) for s, b in zip(sources, buffers, strict=True))
-    gives = tuple((tape.buffers[b].dtype.num, tape.buffers[b].shape) for b in tape.result_buffers[k])
+    buffers = tape.buffers
+    key: list[Any] = [tape.ops[k].code, tape.ops[k].name]
+    for s, operand in zip(sources, tape.operand_buffers[k], strict=True):
+        b = buffers[operand]
+        key += (s, b.offset, b.dtype.num, b.shape, b.strides) if b.shape else (s, b.offset, b.dtype.num)
+    for result in tape.result_buffers[k]:
+        b = buffers[result]
+        key += (b.dtype.num, b.shape)
     parameters = tape.parameters[k]
-    options = tuple(sorted((name, repr(value)) for name, value in parameters.items())) if parameters else ()
-    return tape.ops[k].code, tape.ops[k].name, read, gives, options
+    if parameters:
+        key += sorted((name, repr(value)) for name, value in parameters.items())
+    return tuple(key)
 
 
 def _fold(made: Wengert, op: Op, operands: tuple[int, ...], results: tuple[int, ...], parameters: Any) -> None:

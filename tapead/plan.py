@@ -161,6 +161,9 @@ class Planner:
         self._touched: set[int] = set()
         self._runs: dict[int, tuple[int, bool]] = {}  # group -> the parameters' place, whether there is a way back
         self._dear: dict[int, set[int]] = {}
+        self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
+        self._writers: dict[int, tuple[int, ...]] = {}
+        self._feeders: dict[int, tuple[int, ...]] = {}
         self._form_groups()
         if self.target is not None:
             self._clear(self.storage_of[self.target])
@@ -184,45 +187,59 @@ class Planner:
                 _, words, active = scalars.run(group.instructions)
                 self._runs[g] = self._words(words), active
                 self.plan.work += len(group.instructions)
-        readers: dict[int, set[int]] = {}
-        feeders: dict[int, set[int]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
-        writers: dict[int, set[int]] = {}
+        readers, writers = self._readers, self._writers
+        feeders = self._feeders  # storage -> groups whose reverse sweeps add to its adjoint
+        read, made, fed = [], [], []
         for g, group in enumerate(self.groups):
-            for k in group.instructions:
-                op, results = tape.ops[k], tape.result_buffers[k]
-                active = any(of[b] in self.adjoints for b in results[:1])
-                for i, b in enumerate(tape.operand_buffers[k]):
-                    readers.setdefault(of[b], set()).add(g)
-                    if active and of[b] in self.adjoints and carries(op, i):
-                        feeders.setdefault(of[b], set()).add(g)
-                for b in results:
-                    writers.setdefault(of[b], set()).add(g)
-        if self.target is not None:
-            feeders.setdefault(of[self.target], set()).add(len(self.groups))
-        self._readers = readers
+            mine = (g,)
+            read.append({of[b] for k in group.instructions for b in tape.operand_buffers[k]})
+            made.append({of[b] for k in group.instructions for b in tape.result_buffers[k]})
+            fed.append(self._fed_by(group))
+            for known, found in ((readers, read[g]), (writers, made[g]), (feeders, fed[g])):
+                for s in found:
+                    known[s] = known[s] + mine if s in known else mine
+        if target is not None:
+            feeders[target] = (*feeders.get(target, ()), len(self.groups))
         self.stored: list[set[int]] = []
         self.fed: list[set[int]] = []
         self.flows = []
         for g, group in enumerate(self.groups):
-            made = {of[b] for k in group.instructions for b in tape.result_buffers[k]}
-            self.stored.append({s for s in made if s in self.kept or self._elsewhere(s, g)})
-            self.fed.append({s for s in made if feeders.get(s, set()) - {g}})
-            reading = self._read_back(g, group)
+            mine = (g,)
+            overwritten, kept = self.grouping.overwritten, self.kept
+            self.stored.append(
+                {s for s in made[g] if readers.get(s, mine) != mine or s in kept or s in overwritten}
+            )
+            self.fed.append({s for s in made[g] if feeders.get(s, mine) != mine})
+            reverse = bool(fed[g]) or self._undoes(group)
+            reading = self._read_back(g, group) if reverse else set()
             reads = {w for s in reading for w in writers.get(s, ())}
             if group.kind == SCALARS and any(self._is_loaded(s, group.number) for s in reading):
                 reads.add(g)
             self.flows.append(
                 Flow(
-                    after={
-                        w for k in group.instructions for b in tape.operand_buffers[k] for w in writers.get(of[b], ())
-                    }
-                    - {g},
+                    after={w for s in read[g] for w in writers.get(s, ())} - {g},
                     reads=reads,
-                    feeds={f for s in made for f in feeders.get(s, ()) if f < len(self.groups)} - {g},
-                    reverse=self._has_reverse(group),
+                    feeds={f for s in self.fed[g] for f in feeders[s] if f < len(self.groups)} - {g},
+                    reverse=reverse,
                     block=group.kind == BLOCK,
                 )
             )
+
+    def _fed_by(self, group: Group) -> set[int]:
+        """Give the storages to whose adjoints a group's reverse sweep adds."""
+        tape, of, adjoints = self.tape, self.storage_of, self.adjoints
+        found = set()
+        for k in group.instructions:
+            results = tape.result_buffers[k]
+            if results and of[results[0]] in adjoints:
+                for i, b in enumerate(tape.operand_buffers[k]):
+                    if of[b] in adjoints and carries(tape.ops[k], i):
+                        found.add(of[b])
+        return found
+
+    def _undoes(self, group: Group) -> bool:
+        """Whether a group's reverse sweep puts back what it overwrote."""
+        return any(self.tape.ops[k].name in WRITES for k in group.instructions)
 
     def _is_loaded(self, s: int, number: int) -> bool:
         """Whether a scalar run reads a storage by copies that its own forward sweep makes."""
@@ -231,27 +248,9 @@ class Planner:
             return False
         return s not in self.scalars.places or storage.number != number
 
-    def _elsewhere(self, s: int, g: int) -> bool:
-        """Whether a storage that group g makes is read by other groups, too."""
-        return bool(self._readers.get(s, set()) - {g}) or s in self.grouping.overwritten
-
-    def _has_reverse(self, group: Group) -> bool:
-        tape = self.tape
-        for k in group.instructions:
-            op = tape.ops[k]
-            if (isinstance(op, Structural) and op.restore is not None) or op.name == "assign":
-                return True
-            if any(self.storage_of[b] in self.adjoints for b in tape.result_buffers[k][:1]) and any(
-                carries(op, i) and self.storage_of[b] in self.adjoints for i, b in enumerate(tape.operand_buffers[k])
-            ):
-                return True
-        return False
-
     def _read_back(self, g: int, group: Group) -> set[int]:
         """Give the storages whose values a group's reverse sweep reads; keep in memory what is dear to compute again."""
-        tape, of = self.tape, self.storage_of
-        if not self._has_reverse(group):
-            return set()
+        tape, of, adjoints = self.tape, self.storage_of, self.adjoints
         if group.kind == BLOCK:
             read = self._block(g).needs()
             made = {of[tape.result_buffers[k][0]]: k for k in group.instructions}
@@ -266,10 +265,12 @@ class Planner:
             if group.kind != SCALARS or not isinstance(op, Elementwise):
                 found.update(of[b] for b in (*operands, *results))
                 continue
-            names = dict(zip("xyw", operands, strict=False)) | {"z": results[0]}
+            if of[results[0]] not in adjoints:
+                continue
             for i, b in enumerate(operands):
-                if carries(op, i) and of[b] in self.adjoints and of[results[0]] in self.adjoints:
-                    found.update(of[names[name]] for name in reads(op, i))
+                if of[b] in adjoints:
+                    for name in reads(op, i):  # none, where no derivative flows
+                        found.add(of[results[0] if name == "z" else operands["xyw".index(name)]])
         return found
 
     def _block(self, g: int) -> Block:

@@ -1,5 +1,6 @@
 """The Wengert tape: flat, append-only columns of ints, and the buffers that they name."""
 
+import math
 import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
@@ -157,9 +158,10 @@ class Wengert:
     def is_whole(self, buffer: int) -> bool:
         """Whether a buffer is all of its storage, in row-major order."""
         b = self.buffers[buffer]
-        return (
-            b.offset == 0 and b.strides == row_major(b.shape) and self.storages[b.storage].size == int(np.prod(b.shape))
-        )
+        size = self.storages[b.storage].size
+        if not b.shape:
+            return b.offset == 0 and size == 1
+        return b.offset == 0 and size == math.prod(b.shape) and b.strides == row_major(b.shape)
 
     @property
     def opcodes(self) -> npt.NDArray[np.int64]:
