@@ -15,10 +15,9 @@ from .table import OPS, STRUCTURAL_GROUPS
 
 #: every group of kernels that is compiled as one: the sweeps, blocks and scalar runs by number class, structural ops
 GROUPS = (
-    "sweeps",
-    *("tiles_f8", "blocks_f8", "scalars_f8"),
+    *("tiles_f8", "scalars_f8", "blocks_f8", "sweeps"),
     *STRUCTURAL_GROUPS,
-    *("tiles_i8", "blocks_i8", "tiles_f4", "blocks_f4", "scalars_f4"),
+    *("tiles_f4", "scalars_f4", "blocks_f4", "tiles_i8", "blocks_i8"),
 )
 
 #: seconds spent on each group so far in this process

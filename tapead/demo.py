@@ -29,7 +29,7 @@ DIRECTIONS = 10
 ROUNDS = 7
 
 # What the loss below will need, the slowest to compile first: known ahead, they are compiled side by side.
-KERNELS = ("blocks_f8", "reduce", "index", "products", "sweeps")
+KERNELS = ("tiles_f8", "scalars_f8", "reduce", "blocks_f8", "products", "index", "sweeps")
 
 
 class Parameters(NamedTuple):

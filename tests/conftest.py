@@ -33,6 +33,15 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "calm")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compile the kernels side by side before a run of the whole suite, which needs all of them."""
+    if len(session.items) > 1000 and not session.config.option.collectonly:
+        from tapead.kernels import library
+        from tapead.warm import compile_side_by_side
+
+        compile_side_by_side([group for group in library.GROUPS if not library.cached(group)], lambda line: None)
+
+
 @pytest.fixture(scope="session")
 def program() -> list[str]:
     """Give the words that start `tapead`: the installed command, or the same from a bare checkout."""
