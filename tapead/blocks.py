@@ -52,8 +52,10 @@ def reads(op: Elementwise, operand: int) -> set[str]:
     return found
 
 
-def is_dear(op: Elementwise) -> bool:
+def is_dear(op: object) -> bool:
     """Whether an op's value costs much more than reading one from memory."""
+    if not isinstance(op, Elementwise):
+        return False
     found = _DEAR.get(op.code)
     if found is None:
         calls = (node.func for node in ast.walk(ast.parse(op.value)) if isinstance(node, ast.Call))

@@ -32,7 +32,7 @@ def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
         if moved:
             sources = [moved.get(s, s) for s in sources]
         if results and op.name not in EFFECTS and steady.issuperset([of[b] for b in results]):
-            if fold and operands and all([storages[s].kind == CONSTANT for s in sources]):
+            if fold and operands and all(storages[s].kind == CONSTANT for s in sources):
                 _fold(made, op, operands, results, parameters)
                 continue
             if share and steady.issuperset(sources):

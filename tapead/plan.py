@@ -84,7 +84,7 @@ class Planner:
         self.plan = Plan()
         self.storage_of = [b.storage for b in tape.buffers]
         self.target, self.wrt = target, list(wrt)
-        self.needed, self.touched = self._needed([*outputs, *([] if target is None else [target])])
+        self.needed, self.used = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
         self.kept = {self.storage_of[b] for b in outputs} | ({self.storage_of[target]} if target is not None else set())
 
@@ -149,7 +149,7 @@ class Planner:
     def make(self) -> Plan:
         """Make the plan."""
         tape, plan = self.tape, self.plan
-        used = self.touched | self.kept | self.adjoints
+        used = self.used | self.kept | self.adjoints
         used |= {i for i, s in enumerate(tape.storages) if s.kind == INPUT}
         self._beginnings = self._find_beginnings()
         count = len(tape.buffers)
@@ -206,9 +206,7 @@ class Planner:
         for g, group in enumerate(self.groups):
             mine = (g,)
             overwritten, kept = self.grouping.overwritten, self.kept
-            self.stored.append(
-                {s for s in made[g] if readers.get(s, mine) != mine or s in kept or s in overwritten}
-            )
+            self.stored.append({s for s in made[g] if readers.get(s, mine) != mine or s in kept or s in overwritten})
             self.fed.append({s for s in made[g] if feeders.get(s, mine) != mine})
             reverse = bool(fed[g]) or self._undoes(group)
             reading = self._read_back(g, group) if reverse else set()
@@ -255,7 +253,7 @@ class Planner:
             read = self._block(g).needs()
             made = {of[tape.result_buffers[k][0]]: k for k in group.instructions}
             inside = read & made.keys()
-            self._dear[g] = {s for s in inside - self.stored[g] if is_dear_instruction(tape.ops[made[s]])}
+            self._dear[g] = {s for s in inside - self.stored[g] if is_dear(tape.ops[made[s]])}
             return {s for s in read if s not in made or s in self.stored[g] or s in self._dear[g]}
         found: set[int] = set()
         for k in group.instructions:
@@ -545,8 +543,3 @@ class Planner:
         places, plan.arena_bytes = place(sizes, spans, take(0, 64), "reuse" in self.passes)
         for thing, at in places.items():
             (plan.adjoint_places if thing & 1 else plan.value_places)[thing >> 1] = at
-
-
-def is_dear_instruction(op: Any) -> bool:
-    """Whether an instruction's value is worth keeping for the reverse sweep."""
-    return isinstance(op, Elementwise) and is_dear(op)
