@@ -25,7 +25,7 @@ POOL_INDEX, POOL_REGISTERS, POOL_TILES, POOL_SUMS = 256, 4096, 1 << 18, 1 << 15
 #: what a kernel returns
 OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE = range(5)
 #: elements in a tile at the most, and bytes that the tiles of a block should take: they stay in the first-level cache
-TILE, TILE_BYTES = 512, 1 << 14
+TILE, TILE_BYTES = 512, 1 << 15
 #: instructions of a scalar run that are no rows of the table: those that reach outside it; in-place assignment within it;
 #: reductions of neighbouring numbers; products and sums that go into a sum
 SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = 1000, 1001, 1002, 1003
