@@ -49,7 +49,7 @@ def numbers(shape, seed):
 
 def check(x, y, axes, reduce, passes, seed=0, rtol=1e-12):
     shape = np.broadcast_shapes(x.shape, y.shape)
-    kept = () if axes is None else np.sum(np.empty(shape), axis=axes).shape
+    kept = () if axes is None else np.sum(np.zeros(shape), axis=axes).shape
     c = numbers(kept, seed)
     with options(passes=passes), np.errstate(all="ignore"):
         value, gradients = value_and_grad(lambda x, y: loss(x, y, c, axes, reduce), argnums=(0, 1))(x, y)

@@ -195,7 +195,7 @@ def test_merged_batches():
         ((10, 10), (1000, 10, 1), (1, 2)),
     ]
     for a, b, (forward, reverse) in ways:
-        x, y = np.empty(a), np.empty(b)
+        x, y = np.ones(a), np.ones(b)
         layouts = [Layout(k, v.shape, tuple(s // 8 for s in v.strides), 0) for k, v in enumerate((x, y, x @ y))]
         planned = OPS["matmul"].words(layouts[:2], layouts[2:], {})
         assert planned[:2] == [forward, reverse]
