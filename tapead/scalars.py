@@ -52,8 +52,6 @@ OUTER = 64
 COPY, ADD, SUBTRACT, MULTIPLY = (OPS[name].code for name in ("copy", "add", "subtract", "multiply"))
 REDUCTIONS = {"sum": SCALAR_SUM, "max": SCALAR_MAX, "min": SCALAR_MIN}
 
-_BITS = (SCALAR_ADD, SCALAR_ADD << 2, SCALAR_ADD << 4)
-
 #: words of an instruction while a run is made: op, z, x, y, w, activity
 WORDS = 6
 
