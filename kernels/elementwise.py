@@ -45,6 +45,11 @@ def choose(condition: Any, x: Any, y: Any) -> Any:
     return np.where(condition, x, y)
 
 
+def former(x: Any, y: Any) -> Any:
+    """Copy x, broadcast against y."""
+    return np.array(np.broadcast_arrays(x, y)[0], order="C")
+
+
 def norm_root(x: Any) -> Any:
     """Take the square root of a sum of squares."""
     return np.sqrt(x)
@@ -186,6 +191,7 @@ elementwise("isnan", "isnan(x)", boolean=True, doc="not a number")
 elementwise("signbit", "signbit(x)", boolean=True, doc="sign bit set")
 # ---- what rules and transforms are written with -------------------------------------------------------------------------------
 elementwise("stop", "x", numpy=duplicate, integer="same", doc="x itself, through which no derivative flows")
+elementwise("after", "x", dx="1.0", arity=2, numpy=former, integer="same", doc="x itself, in new memory, once y is there")
 elementwise("chain", "where(x == 0.0, 0.0, x * y)", dx="y", dy="x", arity=2, numpy=chain, doc="adjoint times partial; an adjoint of zero contributes zero")
 elementwise("mask", "where((x == 0.0) | (y == 0.0), 0.0, x * y)", dx="y", dy="x", y=(0.0, 1.0), arity=2, select=True, numpy=mask, doc="adjoint times mask; where either is zero so is the result")
 # fmt: on

@@ -314,11 +314,14 @@ def scalars_forward(p, values, adjoints, services):
         elif op == 69:  # stop
             x = v[code[5 * k + 2]]
             v[code[5 * k + 1]] = x
-        elif op == 70:  # chain
+        elif op == 70:  # after
+            x = v[code[5 * k + 2]]
+            v[code[5 * k + 1]] = x
+        elif op == 71:  # chain
             x = v[code[5 * k + 2]]
             y = v[code[5 * k + 3]]
             v[code[5 * k + 1]] = where(x == C(0.0), C(0.0), x * y)
-        elif op == 71:  # mask
+        elif op == 72:  # mask
             x = v[code[5 * k + 2]]
             y = v[code[5 * k + 3]]
             v[code[5 * k + 1]] = where((x == C(0.0)) | (y == C(0.0)), C(0.0), x * y)
@@ -727,7 +730,11 @@ def scalars_reverse(p, values, adjoints, services):
                 y = v[code[5 * k + 3]]
                 c = where(d == 0.0, C(0.0), d * (copysign(C(1.0), x) * copysign(C(1.0), y)))
                 g[code[5 * k + 2]] = c if active & 2 else g[code[5 * k + 2]] + c
-        elif op == 70:  # chain
+        elif op == 70:  # after
+            if active & 3:
+                c = d
+                g[code[5 * k + 2]] = c if active & 2 else g[code[5 * k + 2]] + c
+        elif op == 71:  # chain
             if active & 3:
                 y = v[code[5 * k + 3]]
                 c = where(d == 0.0, C(0.0), d * (y))
@@ -736,7 +743,7 @@ def scalars_reverse(p, values, adjoints, services):
                 x = v[code[5 * k + 2]]
                 c = where(d == 0.0, C(0.0), d * (x))
                 g[code[5 * k + 3]] = c if active & 8 else g[code[5 * k + 3]] + c
-        elif op == 71:  # mask
+        elif op == 72:  # mask
             if active & 3:
                 y = v[code[5 * k + 3]]
                 c = keep(d, y)

@@ -359,12 +359,16 @@ def tile(code, count, registers, n):
             for i in range(n):
                 x = X[i]
                 Z[i] = x
-        elif op == 70:  # chain
+        elif op == 70:  # after
+            for i in range(n):
+                x = X[i]
+                Z[i] = x
+        elif op == 71:  # chain
             for i in range(n):
                 x = X[i]
                 y = Y[i]
                 Z[i] = where(x == C(0.0), C(0.0), x * y)
-        elif op == 71:  # mask
+        elif op == 72:  # mask
             for i in range(n):
                 x = X[i]
                 y = Y[i]
@@ -828,42 +832,50 @@ def tile(code, count, registers, n):
                 x = X[i]
                 y = Y[i]
                 Z[i] = where(d == 0.0, C(0.0), d * (copysign(C(1.0), x) * copysign(C(1.0), y)))
-        elif op == 676:  # chain, x
+        elif op == 676:  # after, x
+            for i in range(n):
+                d = D[i]
+                Z[i] = d
+        elif op == 677:  # after, x
+            for i in range(n):
+                d = D[i]
+                Z[i] += d
+        elif op == 682:  # chain, x
             for i in range(n):
                 d = D[i]
                 y = Y[i]
                 Z[i] = where(d == 0.0, C(0.0), d * (y))
-        elif op == 677:  # chain, x
+        elif op == 683:  # chain, x
             for i in range(n):
                 d = D[i]
                 y = Y[i]
                 Z[i] += where(d == 0.0, C(0.0), d * (y))
-        elif op == 678:  # chain, y
+        elif op == 684:  # chain, y
             for i in range(n):
                 d = D[i]
                 x = X[i]
                 Z[i] = where(d == 0.0, C(0.0), d * (x))
-        elif op == 679:  # chain, y
+        elif op == 685:  # chain, y
             for i in range(n):
                 d = D[i]
                 x = X[i]
                 Z[i] += where(d == 0.0, C(0.0), d * (x))
-        elif op == 682:  # mask, x
+        elif op == 688:  # mask, x
             for i in range(n):
                 d = D[i]
                 y = Y[i]
                 Z[i] = keep(d, y)
-        elif op == 683:  # mask, x
+        elif op == 689:  # mask, x
             for i in range(n):
                 d = D[i]
                 y = Y[i]
                 Z[i] += keep(d, y)
-        elif op == 684:  # mask, y
+        elif op == 690:  # mask, y
             for i in range(n):
                 d = D[i]
                 x = X[i]
                 Z[i] = keep(d, x)
-        elif op == 685:  # mask, y
+        elif op == 691:  # mask, y
             for i in range(n):
                 d = D[i]
                 x = X[i]

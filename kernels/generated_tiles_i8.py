@@ -174,4 +174,8 @@ def tile(code, count, registers, n):
             for i in range(n):
                 x = X[i]
                 Z[i] = x
+        elif op == 70:  # after
+            for i in range(n):
+                x = X[i]
+                Z[i] = x
     return 0

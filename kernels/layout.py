@@ -21,6 +21,7 @@ structural(
     doc="sum over some axes, which stay with one element",
     group=GROUP,
     active=(0,),
+    linear=True,
     rule=sum_rule,
 )
 

@@ -85,7 +85,8 @@ class Structural(Op):
     back, in the reverse sweep, what the op overwrote. `numpy(*operands, **parameters)` gives the result (a tuple, if several).
     `contiguous` asks for row-major operands without gaps. `active` are the operands through which a derivative
     flows. `rule(record, parameters, d, results, operands)` writes the adjoint on the tape: one contribution (or
-    None) an active operand. `samples` gives (operands, parameters) for the bulk tests.
+    None) an active operand; `tangent(record, parameters, dots, results, operands)`, where there is one, the tangents of the
+    results (None: zero), for tangents (or None) of the operands; else they are derived from the rule. `linear` says that the result is linear in the only active operand, the first. `samples` gives (operands, parameters) for the bulk tests.
     `stores` says that `words` heeds parameters["first"], a bit mask of operands: their adjoints are stored by the reverse
     kernel, not added to. Adjoints are written in the order of the operands, each as a whole before the next.
     """
@@ -96,9 +97,11 @@ class Structural(Op):
     restore: Callable[..., int] | None = None
     active: tuple[int, ...] = ()
     rule: Callable[..., tuple[Any, ...]] | None = None
+    tangent: Callable[..., tuple[Any, ...]] | None = None
     words: Callable[[Sequence[Layout], Sequence[Layout], dict[str, Any]], list[int]] = plain_words
     scratch: Callable[[Sequence[Layout], Sequence[Layout]], int] = no_scratch
     contiguous: bool = True
+    linear: bool = False
     checks: bool = False
     stores: bool = False
     samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []

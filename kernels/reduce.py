@@ -344,6 +344,7 @@ structural(
     forward=cumsum_forward,
     reverse=cumsum_reverse,
     active=(0,),
+    linear=True,
     rule=cumsum_rule,
     words=rows_and_length,
     samples=distinct_rows,

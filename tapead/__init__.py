@@ -6,6 +6,7 @@ from . import numpy
 from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
 from .define import Tape
+from .derivatives import hessian, hessian_diag, hvp, jacfwd, jacobian, jacrev, jvp, laplacian, linearize, vhp, vjp
 from .errors import TapeadError
 from .explanation import explain, profile
 from .parallel import get_threads, set_threads, threads
@@ -28,6 +29,15 @@ __all__ = [
     "explain",
     "get_threads",
     "grad",
+    "hessian",
+    "hessian_diag",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "laplacian",
+    "linearize",
     "numerical_grad",
     "numpy",
     "options",
@@ -36,4 +46,6 @@ __all__ = [
     "stop_gradient",
     "threads",
     "value_and_grad",
+    "vhp",
+    "vjp",
 ]

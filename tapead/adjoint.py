@@ -1,4 +1,4 @@
-"""Derivatives written on the tape: the reverse sweep as new instructions, for gradients within traced functions."""
+"""Adjoints written on the tape: the reverse sweep as new instructions, behind those of the function."""
 
 from __future__ import annotations
 
@@ -7,135 +7,102 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import carries, reads
-from .errors import TapeadNotImplementedError, TapeadTypeError
-from .kernels.elementwise import FUNCTIONS as EXPRESSION_FUNCTIONS
-from .kernels.table import OPS, Elementwise, Structural
-from .record import Recording, find_tensor, live_recordings
+from .kernels.table import OPS, Elementwise
+from .record import COPY, Recording
 from .tensor import Tensor
-from .trace import checked_output, split
-from .tree import flatten, is_traced, normal, unflatten
+from .walk import WRITES, Walk
 
-#: ops that write into memory in place
-WRITES = ("assign", "scatter")
+Seed = tuple[Tensor, Tensor]
 
 
-def grad_on_tape(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Sequence[int], has_aux: bool
-) -> tuple[Any, Any, list[Any]]:
-    """Run a function on fresh variables of the live tape, and write its gradient on that tape.
+def pull(
+    recording: Recording, start: int, seeds: Sequence[Seed], variables: Sequence[Tensor], stop: int | None = None
+) -> list[Tensor]:
+    """Write the reverse sweep over the instructions from `start` to `stop`; give the adjoints of the variables.
 
-    Gives value, auxiliary result, and a gradient tree for each of argnums. One tape and fresh buffers: an outer
-    derivative cannot be confused with the inner one.
+    seeds are pairs of a target and the adjoint that is put on it.
     """
-    recording = live_recordings()[-1]
-    level = recording.open_level()
-    args = tuple(args)
-    variables: list[list[Tensor]] = []
-    replaced = list(args)
-    structures = []
-    for a in argnums:
-        leaves, structure = flatten(args[a])
-        fresh = []
-        for leaf in leaves:
-            leaf = normal(leaf)
-            if type(leaf) is not Tensor and not is_traced(leaf):
-                raise TapeadTypeError(
-                    f"a {type(leaf).__name__} cannot be differentiated by: pass a float or a float array"
-                )
-            tensor = recording.tensor(np.asarray(leaf) if type(leaf) is not Tensor else leaf)
-            if tensor.dtype.kind != "f":
-                raise TapeadTypeError(
-                    f"an array of dtype {tensor.dtype} cannot be differentiated by: convert it with astype(float)"
-                )
-            copied = recording.elementwise(OPS["copy"], (tensor,))
-            copied.storage.levels |= level
-            fresh.append(copied)
-        variables.append(fresh)
-        structures.append(structure)
-        replaced[a] = unflatten(structure, fresh)
-    start = len(recording)
-    try:
-        value, aux = split(function(*replaced, **kwargs), has_aux)
-        value = recording.tensor(checked_output(recording, value))
-        gradients = iter(reverse_on_tape(recording, start, value, [v for fresh in variables for v in fresh]))
-    finally:
-        recording.close_level(level)
-    trees = [unflatten(s, [next(gradients) for _ in fresh]) for s, fresh in zip(structures, variables, strict=True)]
-    return value, aux, trees
-
-
-def reverse_on_tape(recording: Recording, start: int, target: Tensor, variables: Sequence[Tensor]) -> list[Tensor]:
-    """Write the reverse sweep over the instructions from `start` on; give the adjoints of the variables."""
-    sweep = _Sweep(recording, start, target, variables)
+    sweep = Adjoints(recording, start, seeds, variables, stop)
     sweep.run()
     return [sweep.adjoint_of(v) for v in variables]
 
 
-class _Sweep:
+def transposed(
+    recording: Recording,
+    linear: Callable[[list[Tensor]], Sequence[Any]],
+    likes: Sequence[Tensor],
+    cotangents: Sequence[Tensor | None],
+) -> list[Tensor]:
+    """Write the transpose of a linear map of tensors like some: what its arguments' adjoints are for these cotangents.
+
+    The map is recorded on arguments of zeros; those instructions are dead, as the transpose does not depend on them.
+    """
+    arguments = [recording.elementwise(COPY, (recording.tensor(np.zeros(like.shape, like.dtype)),)) for like in likes]
+    start = len(recording)
+    results = [None if r is None else recording.tensor(r) for r in linear(arguments)]
+    pairs = [(r, c) for r, c in zip(results, cotangents, strict=True) if r is not None and c is not None]
+    return pull(recording, start, pairs, arguments)
+
+
+class Adjoints(Walk):
     """A reverse sweep being written.
 
     An adjoint is first a tensor that contributions are added to (`whole`); where only a part of a storage receives
     one it becomes memory of its own that is updated in place (`flat`), laid out like the storage. Memory that the
-    function has written to is copied (`old`), and its former values are put back into the copy on the way.
+    function has written to is copied (`values`), and its former values are put back into the copy on the way.
     """
 
-    def __init__(self, recording: Recording, start: int, target: Tensor, variables: Sequence[Tensor]) -> None:
-        self.recording, self.start, self.stop, self.target = recording, start, len(recording), target
+    def __init__(
+        self,
+        recording: Recording,
+        start: int,
+        seeds: Sequence[Seed],
+        variables: Sequence[Tensor],
+        stop: int | None,
+    ) -> None:
+        super().__init__(recording, start, stop)
+        self.seeds = seeds
         self.whole: dict[int, Tensor] = {}
         self.flat: dict[int, Tensor] = {}
-        self.old: dict[int, Tensor] = {}
-        self.of = of = [b.storage for b in recording.buffers]
-        self.reached = reached = {of[v.buffer] for v in variables}
-        written = {
-            of[recording.result_buffers[k][0]] for k in range(start, self.stop) if recording.ops[k].name in WRITES
-        }
+        self.reached = reached = {self.of[v.buffer] for v in variables}
+        written = self.written()
         for _ in range(2 if written else 1):  # memory may be written to after it was read
             for k in range(start, self.stop):
-                operands = recording.operand_buffers[k]
-                if any(carries(recording.ops[k], i) and of[b] in reached for i, b in enumerate(operands)):
-                    reached.update(of[b] for b in recording.result_buffers[k] if recording.buffers[b].dtype.kind == "f")
+                if self.carried(k, reached.__contains__):
+                    results = recording.result_buffers[k]
+                    reached.update(self.of[b] for b in results if recording.buffers[b].dtype.kind == "f")
         for s in sorted(written):
-            self.old[s] = recording.elementwise(OPS["copy"], (recording.memory(s),))
+            self.values[s] = recording.elementwise(COPY, (recording.memory(s),))
 
     def run(self) -> None:
         """Write the sweep."""
-        if self.of[self.target.buffer] in self.reached:
-            self._add(self.target.buffer, self.recording.tensor(np.ones(self.target.shape, self.target.dtype)))
+        for target, seed in self.seeds:
+            if self.of[target.buffer] in self.reached:
+                self._add(target.buffer, seed)
         for k in range(self.stop - 1, self.start - 1, -1):
             self._reverse(k)
 
     def adjoint_of(self, variable: Tensor) -> Tensor:
         """Give the adjoint of a variable as a tensor of its own."""
-        return self.recording.elementwise(OPS["copy"], (self._adjoint(variable.buffer),))  # type: ignore[no-any-return]
+        return self.recording.elementwise(COPY, (self._adjoint_or_zero(variable.buffer),))  # type: ignore[no-any-return]
 
-    # ---- values and adjoints of buffers ------------------------------------------------------------------------------
-
-    def _value(self, buffer: int) -> Tensor:
-        """Give a buffer's value as it was when the instruction at hand ran."""
-        s = self.of[buffer]
-        return self._stretch(self.old[s], buffer) if s in self.old else self.recording.tensor_of(buffer)
-
-    def _stretch(self, flat: Tensor, buffer: int) -> Tensor:
-        """Give the view of a flat tensor that a buffer is of its storage."""
-        recording = self.recording
-        b, whole = recording.buffers[buffer], recording.buffers[flat.buffer]
-        item = flat.itemsize
-        value = np.lib.stride_tricks.as_strided(flat._value[b.offset :], b.shape, [s * item for s in b.strides])
-        made = recording.new_buffer(whole.storage, flat.dtype, b.shape, b.strides, whole.offset + b.offset)
-        return recording.keep(Tensor(recording, made, value, flat.storage))
-
-    def _shaped(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return x if x.shape == shape else self.recording.view(x, lambda v: v.reshape(shape))
+    # ---- adjoints of buffers -----------------------------------------------------------------------------------------
 
     def _adjoint(self, buffer: int) -> Tensor:
         """Give the adjoint of a buffer: the same view of the adjoint of its storage."""
         recording, s = self.recording, self.of[buffer]
         b = recording.buffers[buffer]
         if s in self.whole and recording.is_whole(buffer):
-            return self._shaped(self.whole[s], b.shape)
+            return self.shaped(self.whole[s], b.shape)
         self._into_memory(buffer)
-        return self._stretch(self.flat[s], buffer)
+        return self.stretch(self.flat[s], buffer)
+
+    def _adjoint_or_zero(self, buffer: int) -> Tensor:
+        """Give the adjoint of a buffer; zeros where nothing has reached it."""
+        if self.of[buffer] in self.whole or self.of[buffer] in self.flat:
+            return self._adjoint(buffer)
+        b = self.recording.buffers[buffer]
+        return self.recording.tensor(np.zeros(b.shape, b.dtype))
 
     def _add(self, buffer: int, contribution: Tensor) -> None:
         """Add to the adjoint of a buffer; axes along which it was broadcast are summed."""
@@ -146,10 +113,10 @@ class _Sweep:
             contribution = recording.cast(contribution, b.dtype)
         if recording.is_whole(buffer) and s not in self.flat:
             if s in self.whole:
-                former = self._shaped(self.whole[s], b.shape)
+                former = self.shaped(self.whole[s], b.shape)
                 self.whole[s] = recording.elementwise(OPS["add"], (former, contribution))
             elif any(contribution.storage is flat.storage for flat in self.flat.values()):
-                self.whole[s] = recording.elementwise(OPS["copy"], (contribution,))  # that memory will be updated
+                self.whole[s] = recording.elementwise(COPY, (contribution,))  # that memory will be updated
             else:
                 self.whole[s] = contribution
             return
@@ -173,7 +140,7 @@ class _Sweep:
             x = self.recording.sum(x, axes)
         if x.size != int(np.prod(shape)):
             x = self.recording.view(x, lambda v: np.broadcast_to(v, shape))
-        return self._shaped(x, shape)
+        return self.shaped(x, shape)
 
     # ---- instructions ------------------------------------------------------------------------------------------------
 
@@ -183,44 +150,26 @@ class _Sweep:
         if op.name in WRITES:
             self._undo(k)
             return
-        active = [i for i, b in enumerate(operands) if carries(op, i) and self.of[b] in self.reached]
+        active = self.carried(k, self.reached.__contains__)
         if not active or not any(self.of[r] in self.flat or self.of[r] in self.whole for r in results):
             return
         if isinstance(op, Elementwise):
-            self._elementwise(op, operands, results[0], active)
+            d, names = self._adjoint(results[0]), self.partial_values(op, k, active)
+            for i in active:
+                self._add(operands[i], self.times_partial(op, i, d, names))
             return
-        if not isinstance(op, Structural) or op.rule is None:
-            raise TapeadNotImplementedError(f"{op.name} has no rule for derivatives within a traced function")
-        d: Any = [self._adjoint(r) if recording.buffers[r].dtype.kind == "f" else None for r in results]
-        contributions = op.rule(
+        structural = self.structural_of(k)
+        ds: Any = [self._adjoint_or_zero(r) if recording.buffers[r].dtype.kind == "f" else None for r in results]
+        contributions = structural.rule(  # type: ignore[misc]
             recording.structural,
             recording.parameters[k] or {},
-            d[0] if len(results) == 1 else tuple(d),
-            [self._value(b) for b in results],
-            [self._value(b) for b in operands],
+            ds[0] if len(results) == 1 else tuple(ds),
+            [self.value(b) for b in results],
+            [self.value(b) for b in operands],
         )
-        for i, contribution in zip(op.active, contributions, strict=True):
+        for i, contribution in zip(structural.active, contributions, strict=True):
             if i in active and contribution is not None:
                 self._add(operands[i], recording.tensor(contribution))
-
-    def _elementwise(self, op: Elementwise, operands: tuple[int, ...], result: int, active: list[int]) -> None:
-        recording = self.recording
-        d = self._adjoint(result)
-        names: dict[str, Any] = dict(_EXPRESSIONS)
-        needed = set().union(*(reads(op, i) for i in active))
-        for name, buffer in [*zip("xyw", operands, strict=False), ("z", result)]:
-            if name in needed:
-                names[name] = self._value(buffer)
-        for i in active:
-            partial = op.partials[i]
-            if partial == "1.0":
-                contribution = d
-            elif partial == "-1.0":
-                contribution = recording.elementwise(OPS["negative"], (d,))
-            else:
-                value = eval(partial or "0.0", names)  # an expression of the op table, never the user's text
-                contribution = recording.elementwise(OPS["mask" if op.select else "chain"], (d, value))
-            self._add(operands[i], contribution)
 
     def _undo(self, k: int) -> None:
         """Take the adjoint away from what was written, and put the overwritten values back into the copy."""
@@ -236,7 +185,7 @@ class _Sweep:
                 if flows:
                     self._add(operands[0], d)
                 recording.overwrite(d, recording.tensor(np.zeros((), d.dtype)))
-            recording.overwrite(self._stretch(self.old[s], target), saved)
+            recording.overwrite(self.stretch(self.values[s], target), saved)
             return
         axes = (recording.parameters[k] or {})["axes"]
         indices = tuple(recording.tensor_of(b) for b in operands[1:])
@@ -248,17 +197,13 @@ class _Sweep:
                 last = self._last_writes(indices, axes, recording.buffers[target].shape, rows.ndim)
                 self._add(operands[0], recording.elementwise(OPS["where"], (last, rows, d.dtype.type(0))))
             recording.scatter_into(d, indices, axes, recording.tensor(np.zeros(rows.shape, d.dtype)))
-        recording.scatter_into(self._stretch(self.old[s], target), indices, axes, saved)
+        recording.scatter_into(self.stretch(self.values[s], target), indices, axes, saved)
 
     def _into_memory(self, buffer: int) -> None:
         """Turn the adjoint of a buffer's storage into memory that can be updated in place."""
-        recording, s = self.recording, self.of[buffer]
+        s = self.of[buffer]
         if s not in self.flat:
-            dtype = recording.buffers[buffer].dtype
-            flat = recording.empty((recording.storages[s].size,), dtype)
-            former = self.whole.pop(s, None)
-            recording.write(flat, dtype.type(0) if former is None else self._shaped(former, flat.shape))
-            self.flat[s] = flat
+            self.flat[s] = self.memory(buffer, self.whole.pop(s, None))
 
     def _last_writes(self, indices: Sequence[Tensor], axes: Sequence[int], shape: Sequence[int], ndim: int) -> Tensor:
         """Tell which of the places that are written are not written again by the same instruction."""
@@ -270,12 +215,3 @@ class _Sweep:
         recording.scatter_into(who, indices, every, recording.tensor(order))
         last = recording.elementwise(OPS["equal"], (recording.structural("gather", who, *indices, axes=every), order))
         return recording.view(last, lambda v: v.reshape((-1,) + (1,) * (ndim - 1)))
-
-
-def _where(condition: Any, x: Any, y: Any) -> Any:
-    tensor = find_tensor([condition, x, y])
-    return tensor.tape.elementwise(OPS["where"], (condition, x, y)) if tensor is not None else np.where(condition, x, y)
-
-
-_EXPRESSIONS: dict[str, Any] = {name: getattr(np, name) for name in EXPRESSION_FUNCTIONS if hasattr(np, name)}
-_EXPRESSIONS |= {"where": _where, "erf": lambda x: x.erf(), "__builtins__": {"abs": abs}}

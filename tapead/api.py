@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,19 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from .adjoint import grad_on_tape
 from .binding import Binding, idle, let_call
 from .errors import TapeadTypeError, TapeadValueError
-from .kernels import library, objects
-from .profiling import Profile, profile_trace
-from .program import GuardFailed
+from .kernels import objects
+from .nested import check_differentiable, grad_on_tape
+from .profiling import Profile
 from .record import ForeignTape, current, live_recordings
+from .replayed import MAX_TRACES, Traces, profile_call
 from .tensor import Tensor
-from .trace import Trace
-from .tree import PLAIN, Reader, flatten, is_traced, normal, paths, reader, signature, unflatten
-
-#: how many traces a function keeps, unless told otherwise
-MAX_TRACES = 64
+from .trace import OwnRule, Trace
+from .tree import PLAIN, Reader, flatten, normal, paths, reader, signature, unflatten
 
 
 class Differentiated:
@@ -52,22 +46,16 @@ class Differentiated:
             raise TapeadTypeError(f"argnums must be an int or a tuple of ints, not {argnums!r}")
         if len(set(chosen)) != len(chosen):
             raise TapeadValueError(f"argnums names an argument twice: {argnums!r}")
-        if max_traces < 1:
-            raise TapeadValueError(f"max_traces must be at least 1, not {max_traces}")
         self.function, self.argnums, self.has_aux, self.with_value = function, argnums, has_aux, with_value
-        self.max_traces = max_traces
-        self.seconds_tracing = 0.0
         self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.traces = Traces(self.__name__, max_traces)
         self.__doc__ = getattr(function, "__doc__", None)
         self.__wrapped__ = function
         self._chosen = chosen
-        self._latest: dict[Hashable, Trace] = {}
-        self._kept: OrderedDict[int, tuple[Hashable, Trace]] = OrderedDict()
-        self._branches: dict[Hashable, Trace] = {}
+        self._written = False  # the gradient is written on the tape, not swept
         self._forms: dict[Any, _Form] = {}
         self._form: _Form | None = None
         self._binding: Binding | None = None
-        self._lock = threading.RLock()
         self.last: Trace | None = None
 
     def __repr__(self) -> str:
@@ -106,19 +94,16 @@ class Differentiated:
     @property
     def traces_kept(self) -> int:
         """The number of traces that are kept."""
-        return len(self._kept)
+        return len(self.traces.kept)
+
+    @property
+    def seconds_tracing(self) -> float:
+        """The seconds that tracing took so far."""
+        return self.traces.seconds
 
     def profile(self, *args: Any, out: Any = None, **kwargs: Any) -> Profile:
         """Time a call, row by row of both sweeps; see `tapead.profile`."""
-        if live_recordings():
-            raise TapeadTypeError("profile times replays: it cannot be used while a function is traced")
-        call = partial(self, *args, **kwargs) if out is None else partial(self, *args, out=out, **kwargs)
-        call()
-        trace, leaves = self.last, flatten((args, kwargs))[0]
-        if trace is None:
-            raise TapeadTypeError(f"{self!r} made no trace of its own to profile")
-        leaves = [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves]
-        return profile_trace(repr(self), trace, leaves, call)
+        return profile_call(self, partial(self, *args, **({} if out is None else {"out": out}), **kwargs), args, kwargs)
 
     # ---- the general way -------------------------------------------------------------------------------------------
 
@@ -130,9 +115,10 @@ class Differentiated:
             return self._nested(args, kwargs, out)
         leaves = [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves]
         key = (structure, *map(signature, leaves))
-        if key not in self._latest:
+        if key not in self.traces.latest:
+            names = ["args" + path for path in paths(args)]
             for i in form.wrt:
-                self._check_leaf(leaves[i], args, i)
+                check_differentiable(leaves[i], names[i] if i < len(names) else f"leaf {i}")
         targets = None if out is None else self._targets(out, form, leaves)
         try:
             value, aux, gradients = self._run(key, leaves, form, targets)
@@ -166,26 +152,6 @@ class Differentiated:
         readers = [None if tree is None else reader(tree) for tree, _ in trees]
         by_reader = None if kwargs else reader(structure.child(0))
         return _Form(wrt, trees, readers, not isinstance(self.argnums, list | tuple), direct, by_reader)
-
-    def _check_leaf(self, leaf: Any, args: tuple[Any, ...], i: int) -> None:
-        dtype = getattr(leaf, "dtype", None)
-        if is_traced(leaf) and (dtype is None or dtype.kind == "f"):
-            return
-        name = ("args" + paths(args)[i]) if i < len(paths(args)) else f"leaf {i}"
-        what = f"an array of dtype {dtype}" if dtype is not None else f"{type(leaf).__name__} {leaf!r}"
-        kind = getattr(dtype, "kind", "c" if isinstance(leaf, complex) else "")
-        if kind == "c":
-            raise TapeadTypeError(
-                f"{name} is complex; complex numbers are not supported yet: split it into real and imaginary parts"
-            )
-        fix = (
-            "convert it with astype(float), or pass float(...)"
-            if kind in "iub" or isinstance(leaf, int)
-            else "pass a float or a float array"
-        )
-        raise TapeadTypeError(
-            f"{name} is {what}: only float64 and float32 values can be differentiated by. To do so, {fix}"
-        )
 
     def _spread(self, out: Any, form: _Form) -> list[Any]:
         """Give the leaves of out=, which must have the structure of the gradient."""
@@ -223,30 +189,21 @@ class Differentiated:
     def _run(
         self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, targets: Sequence[Any] | None
     ) -> tuple[Any, Any, Sequence[Any]]:
-        trace = self._latest.get(key)
-        forced: Sequence[int] = ()
-        attempts = 0
-        while True:
-            if trace is None:
-                trace = self._trace(key, leaves, form, forced)
-            try:
-                result = trace.run(leaves, targets)
-            except GuardFailed as failure:
-                forced = (*trace.guards[: failure.place], failure.seen)
-                trace = self._branches.get((key, forced))
-                attempts += 1
-                if attempts > 10_000:
-                    raise TapeadValueError(
-                        f"{self.__name__} takes other branches each time it is traced on the same values: does it depend on "
-                        "random numbers or on state?"
-                    ) from None
-                continue
-            if not trace.volatile:
-                self._latest[key] = trace
-                binding = trace.bind(Differentiated.__call__, leaves, form.single, self.with_value)
-                form.bound = None if binding is None else (trace, binding)
-            self._follow(trace, form)
-            return result
+        trace, (result, gradients), gone = self.traces.run(
+            key, partial(self._trace, leaves, key[0], form), lambda trace: trace.run(leaves, targets)
+        )
+        self._forget(gone)
+        if not trace.volatile and not self._written:
+            binding = trace.bind(Differentiated.__call__, leaves, form.single, self.with_value)
+            form.bound = None if binding is None else (trace, binding)
+        self._follow(trace, form)
+        if self._written:
+            result, gradients = result
+            if targets is not None:
+                for target, gradient in zip(targets, gradients, strict=True):
+                    target[...] = gradient
+                gradients = targets
+        return (*result, gradients) if self.has_aux else (result, None, gradients)
 
     def _follow(self, trace: Trace, form: _Form) -> None:
         """Note what the last call ran, and let the next one go to compiled code if it may."""
@@ -259,30 +216,29 @@ class Differentiated:
             if first:
                 let_call(self)
 
-    def _trace(self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, forced: Sequence[int]) -> Trace:
-        start, loading = time.perf_counter(), sum(library.seconds.values())
-        trace = Trace(self.function, leaves, key[0], form.wrt, self.has_aux, True, forced)
-        loading = sum(library.seconds.values()) - loading
-        with self._lock:
-            self.seconds_tracing += time.perf_counter() - start - loading
-            if not trace.volatile:
-                self._keep(key, trace)
-        return trace
+    def _trace(self, leaves: list[Any], structure: Any, form: _Form, forced: Sequence[int]) -> Trace:
+        """Trace the function for its gradient to be swept; where it has rules of its own inside, write the gradient."""
+        if not self._written:
+            try:
+                return Trace(self.function, leaves, structure, form.wrt, self.has_aux, forced)
+            except OwnRule:
+                self._written = True
 
-    def _keep(self, key: Hashable, trace: Trace) -> None:
-        self._kept[id(trace)] = (key, trace)
-        for k in range(1, len(trace.guards) + 1):
-            self._branches[key, tuple(trace.guards[:k])] = trace
-        while len(self._kept) > self.max_traces:
-            _, (old_key, old) = self._kept.popitem(last=False)
-            self._branches = {k: t for k, t in self._branches.items() if t is not old}
-            if self._latest.get(old_key) is old:
-                del self._latest[old_key]
-            for form in self._forms.values():
-                if form.bound is not None and form.bound[0] is old:
-                    if self._binding is form.bound[1]:
-                        self._binding = idle(Differentiated.__call__)
-                    form.bound = None
+        def written(*args: Any, **kwargs: Any) -> Any:
+            chosen = [a % len(args) for a in self._chosen]
+            value, aux, trees = grad_on_tape(self.function, args, kwargs, chosen, self.has_aux)
+            gradients = [leaf for tree in trees for leaf in flatten(tree)[0]]
+            return ((value, aux) if self.has_aux else value), gradients
+
+        return Trace(written, leaves, structure, forced=forced)
+
+    def _forget(self, gone: Sequence[Trace]) -> None:
+        """Take no calls to traces that were thrown out."""
+        for form in self._forms.values() if gone else ():
+            if form.bound is not None and form.bound[0] in gone:
+                if self._binding is form.bound[1]:
+                    self._binding = idle(Differentiated.__call__)
+                form.bound = None
 
     def _nested(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         """Differentiate within a trace: the gradient is written on the tape of the outer function."""
@@ -290,7 +246,8 @@ class Differentiated:
             raise TapeadTypeError(
                 "out= cannot be used while a function is traced: the gradient is a traced value there"
             )
-        value, aux, gradients = grad_on_tape(self.function, args, kwargs, self._chosen, self.has_aux)
+        chosen = [a % len(args) for a in self._chosen]
+        value, aux, gradients = grad_on_tape(self.function, args, kwargs, chosen, self.has_aux)
         return self._packed(value, aux, gradients[0] if isinstance(self.argnums, int) else tuple(gradients))
 
 

@@ -92,17 +92,19 @@ def bind(
 ) -> Binding | None:
     """Bind a program to leaves of these shapes and dtypes; None where compiled code cannot do its calls.
 
-    traced are the places, among the leaves, of the program's inputs. The program's first output is the value.
+    traced are the places, among the leaves, of the program's inputs. The program's first output is the value that is
+    differentiated; without one, calls give all outputs.
     """
-    buffer = program.buffers[program.outputs[0]]
     inputs = {i: k for k, i in enumerate(traced)}
     if not objects.readable() or not all(_fits(program, k, leaves[i]) for i, k in inputs.items()):
         return None
     workspace = program.take()
-    value = workspace.results[0]
-    if value is None or value.dtype != buffer.dtype or value.dtype.kind != "f":
+    swept = program.target is not None
+    outputs = program.outputs[:1] if swept else program.outputs
+    if not outputs or not all(_fresh(program, b, x) for b, x in zip(outputs, workspace.results, strict=False)):
         program.give_back(workspace)
         return None
+    value = workspace.results[0] if swept else np.zeros(())
     table = _table(general)
     kept: list[Any] = [program, workspace]
     rows = np.zeros((len(leaves), ROW), np.int64)
@@ -114,19 +116,7 @@ def bind(
         else:
             rows[i, KIND], rows[i, OF_TYPE] = STATIC, id(leaf)
             kept.append(leaf)
-    slopes = np.zeros((len(program.wrt), ROW), np.int64)
-    for k, place in enumerate(program.wrt):
-        leaf, slot = leaves[traced[place]], workspace.slots[place]
-        arena = workspace.gradients[k]
-        words = program.adjoint_words(workspace, k) if arena is None else []
-        _describe(slopes[k], leaf, arena, slot.nbytes, words, kept)
-        if slopes[k, KIND] == SCALAR:
-            kind = NUMBERS[type(leaf)]
-            slopes[k, OF_TYPE], slopes[k, ALLOCATOR] = id(kind), objects.allocator(kind)
-        else:
-            shape = tuple(leaf.shape)
-            slopes[k, SHAPE], slopes[k, SHAPE_DTYPE] = id(shape), id(leaf.dtype)
-            kept += [shape, leaf.dtype]
+    slopes = _slopes(program, workspace, leaves, traced, kept) if swept else _results(workspace, kept)
     kept += [rows, slopes]
     table[WORKSPACE], table[LONG] = workspace.handle, program.long
     table[LEAVES], table[LEAF_ROWS] = len(rows), _address(rows)
@@ -135,6 +125,44 @@ def bind(
     table[VALUE], table[VALUE_BYTES] = _address(value), value.nbytes
     table[VALUE_TYPE], table[VALUE_ALLOCATOR] = id(value.dtype.type), objects.allocator(value.dtype.type)
     return Binding(table, replay(), tuple(kept))
+
+
+def _fresh(program: Program, buffer: int, x: Any) -> bool:
+    """Whether an output is made by the sweeps, in the arena, as the floats or integers that the caller gets."""
+    return x is not None and x.dtype == program.buffers[buffer].dtype and x.flags.c_contiguous and x.dtype.kind in "fi"
+
+
+def _slopes(program: Program, workspace: Any, leaves: Sequence[Any], traced: Sequence[int], kept: list[Any]) -> Any:
+    """Describe the gradients that a call gives."""
+    slopes = np.zeros((len(program.wrt), ROW), np.int64)
+    for k, place in enumerate(program.wrt):
+        leaf, slot = leaves[traced[place]], workspace.slots[place]
+        arena = workspace.gradients[k]
+        words = program.adjoint_words(workspace, k) if arena is None else []
+        _describe(slopes[k], leaf, arena, slot.nbytes, words, kept)
+        _make(slopes[k], leaf, kept)
+    return slopes
+
+
+def _results(workspace: Any, kept: list[Any]) -> Any:
+    """Describe the results that a call gives, where it gives no gradient that was swept."""
+    rows = np.zeros((len(workspace.results), ROW), np.int64)
+    for row, x in zip(rows, workspace.results, strict=True):
+        like = x if x.ndim else x.dtype.type(0)
+        _describe(row, like, x, x.nbytes, [], kept)
+        _make(row, like, kept)
+    return rows
+
+
+def _make(row: Any, like: Any, kept: list[Any]) -> None:
+    """Say how an object like one is made."""
+    if row[KIND] == SCALAR:
+        kind = NUMBERS.get(type(like), type(like))
+        row[OF_TYPE], row[ALLOCATOR] = id(kind), objects.allocator(kind)
+    else:
+        shape = tuple(like.shape)
+        row[SHAPE], row[SHAPE_DTYPE] = id(shape), id(like.dtype)
+        kept += [shape, like.dtype]
 
 
 def _fits(program: Program, k: int, leaf: Any) -> bool:

@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 
 from .grouping import WRITES
-from .kernels.table import Elementwise, Op, Structural
+from .kernels.table import OPS, Elementwise, Op, Structural
 from .tape import CONSTANT, STORED, Buffer, Storage, Wengert
 
+COPY = OPS["copy"]
+#: the group of ops that stand for a rule of the user's: their results are copies of their last operands
+OWN = "own"
 #: ops that do more than compute their results from their operands
 EFFECTS = (*WRITES, "guard", "nonzero")
 
 
 def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
     """Give a tape that computes the same with fewer instructions; buffers keep their numbers."""
-    if not (fold or share):
+    own = any(isinstance(op, Structural) and op.group == OWN for op in tape.ops)
+    if not (fold or share or own):
         return tape
     made = Wengert()
     made.buffers, made.storages = tape.buffers, list(tape.storages)
@@ -28,6 +32,10 @@ def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
     storages = made.storages
     for k, op in enumerate(tape.ops):
         operands, results, parameters = tape.operand_buffers[k], tape.result_buffers[k], tape.parameters[k]
+        if own and isinstance(op, Structural) and op.group == OWN:
+            for source, result in zip(operands[-len(results) :], results, strict=True):
+                made.append(COPY, (source,), (result,), None, tape.places[k])
+            continue
         sources = [of[b] for b in operands]
         if moved:
             sources = [moved.get(s, s) for s in sources]

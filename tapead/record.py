@@ -233,10 +233,12 @@ class Recording(Wengert):
             self.kept = {}
         return self._levels
 
-    def close_level(self, level: int) -> None:
-        """End a derivative within the trace: nothing flows to its variables any more."""
+    def close_level(self, level: int, keep: bool = False) -> None:
+        """End a derivative within the trace: nothing flows to its variables any more; `keep` keeps values to the end."""
         for storage in self.storages:
             storage.levels &= ~level
+        if keep:
+            return
         self._open_levels -= 1
         if not self._open_levels:
             self.kept = None
@@ -520,6 +522,11 @@ class Recording(Wengert):
             return self.elementwise(op, operands)
         if not isinstance(op, Structural):
             raise TapeadTypeError(f"{name} is no op")
+        return self.structural_op(op, operands, parameters)
+
+    def structural_op(self, op: Structural, operands: Sequence[Any], parameters: dict[str, Any]) -> Any:
+        """Record a structural op; give its result, or results."""
+        name = op.name
         if not self.live:
             self._reject_dead()
         place = user_place()

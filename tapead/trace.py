@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from .binding import Binding, bind
-from .errors import TapeadError, TapeadTypeError, TapeadValueError
+from .calling import call, checked_output, function_code, split
+from .kernels.table import Structural
+from .passes import OWN
 from .program import Program
 from .record import COPY, Recording, find_tensor
-from .tape import Place, describe
+from .tape import Place
 from .tensor import Tensor
 from .tree import flatten, is_traced, unflatten
 
@@ -38,10 +40,23 @@ class Output:
     place: int
 
 
+class OwnRule(Exception):
+    """A function to differentiate has a rule of its own inside: its gradient must be written on the tape."""
+
+
+def has_own_rule(recording: Recording) -> bool:
+    """Whether a derivative of the trace itself flows into the result of a rule of the user's."""
+    levels = [recording.storages[b.storage].levels for b in recording.buffers]
+    columns = zip(recording.ops, recording.result_buffers, strict=True)
+    return any(op.group == OWN and any(levels[b] & 1 for b in made) for op, made in columns if type(op) is Structural)
+
+
 class Trace:
     """A function's run on some leaves: the tape, the program, and how the results are put together again.
 
-    wrt are the leaves to differentiate by. guards are the decisions that were taken, in order.
+    With wrt, the leaves to differentiate by, the function returns one number (and an auxiliary result, with has_aux),
+    whose gradient the sweeps compute; else it returns any tree. guards are the decisions that were taken, in order.
+    plan makes the program of the recording, its inputs (storages) and outputs (buffers), where it is not to be all of it.
     """
 
     def __init__(
@@ -49,47 +64,55 @@ class Trace:
         function: Callable[..., Any],
         leaves: Sequence[Any],
         structure: Any,
-        wrt: Sequence[int],
-        has_aux: bool,
-        scalar: bool,
+        wrt: Sequence[int] | None = None,
+        has_aux: bool = False,
         forced: Sequence[int] = (),
+        plan: Callable[[Recording, list[int], list[int]], Program] | None = None,
     ) -> None:
         with _collector_paused():
-            self._make(function, leaves, structure, wrt, has_aux, scalar, forced)
+            self._make(function, leaves, structure, wrt, has_aux, forced, plan)
 
     def _make(
         self,
         function: Callable[..., Any],
         leaves: Sequence[Any],
         structure: Any,
-        wrt: Sequence[int],
+        wrt: Sequence[int] | None,
         has_aux: bool,
-        scalar: bool,
         forced: Sequence[int],
+        plan: Callable[[Recording, list[int], list[int]], Program] | None,
     ) -> None:
-        self.has_aux = has_aux
         recording = Recording(replays=True)
         recording.forced = list(forced)
+        by = () if wrt is None else wrt
         self.traced = [i for i, leaf in enumerate(leaves) if is_traced(leaf)]
         opaque = [leaf for i, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray) and not is_traced(leaf)]
         try:
             with recording, np.errstate(all="ignore"):
                 inside = list(leaves)
                 for i in self.traced:
-                    inside[i] = recording.enter(leaves[i], levels=int(i in wrt))
+                    inside[i] = recording.enter(leaves[i], levels=int(i in by))
                 inputs = [recording.buffers[inside[i].buffer].storage for i in self.traced]
                 arguments, options = unflatten(structure, inside)
-                value, aux = split(call(function, arguments, options), has_aux)
+                result = call(function, arguments, options)
+                if wrt is not None:
+                    value, aux = split(result, has_aux)
+                    value = checked_output(recording, value)
+                    result = (value, aux) if has_aux else value
                 outputs: list[Tensor] = []
-                target = checked_output(recording, value) if scalar else value
-                self.value = _settle(recording, target, outputs)
-                aux_leaves, self.aux_structure = flatten(aux)
-                self.aux_leaves = [_settle(recording, leaf, outputs) for leaf in aux_leaves]
+                found, self.structure = flatten(result)
+                self.leaves = [_settle(recording, leaf, outputs) for leaf in found]
         finally:
             recording.end()  # once more: Ctrl-C may have come between
-        places = [self.traced.index(i) for i in wrt]
-        differentiated = outputs[0].buffer if scalar and outputs and type(self.value) is Output else None
-        self.program = Program(recording, inputs, [t.buffer for t in outputs], differentiated, places)
+        if wrt is not None and has_own_rule(recording):
+            raise OwnRule
+        places = [self.traced.index(i) for i in by]
+        differentiated = outputs[0].buffer if wrt is not None and type(self.leaves[0]) is Output else None
+        buffers = [t.buffer for t in outputs]
+        if plan is None:
+            self.program = Program(recording, inputs, buffers, differentiated, places)
+        else:
+            self.program = plan(recording, inputs, buffers)
         self.guards: list[int] = list(recording.guards)
         self.volatile: list[tuple[str, Place]] = list(recording.volatile)
         self._bound, self._binding = False, None  # type: tuple[bool, Binding | None]
@@ -97,11 +120,16 @@ class Trace:
             kinds = ", ".join(sorted({str(leaf.dtype) for leaf in opaque}))
             self.volatile.append((f"an array argument of dtype {kinds}", (function_code(function), 0)))
 
-    def run(self, leaves: Sequence[Any], targets: Sequence[Any] | None) -> tuple[Any, Any, Sequence[Any]]:
-        """Replay on the values of leaves: the value, the auxiliary result, and the gradients by each wrt.
+    def run(self, leaves: Sequence[Any], targets: Sequence[Any] | None = None) -> tuple[Any, Sequence[Any]]:
+        """Replay on the values of leaves: what the function returned, and the gradients by each wrt.
 
         The gradients are written to targets, where there are some.
         """
+        outputs, gradients = self.sweep(leaves, targets)
+        return self.assembled(outputs), gradients
+
+    def sweep(self, leaves: Sequence[Any], targets: Sequence[Any] | None = None) -> tuple[list[Any], Sequence[Any]]:
+        """Replay on the values of leaves: the program's outputs, and the gradients."""
         program = self.program
         workspace = program.take()
         try:
@@ -113,15 +141,13 @@ class Trace:
             gradients = [self._taken(leaves, k, slopes[k], target) for k, target in enumerate(targets)]
         finally:
             program.give_back(workspace)
+        return outputs, gradients
 
-        value = outputs[self.value.place] if type(self.value) is Output else self.value
-        if isinstance(value, np.ndarray) and not value.ndim:
-            value = value[()]
-        aux = None
-        if self.has_aux:
-            settled = [outputs[leaf.place] if type(leaf) is Output else leaf for leaf in self.aux_leaves]
-            aux = unflatten(self.aux_structure, settled)
-        return value, aux, gradients
+    def assembled(self, outputs: Sequence[Any]) -> Any:
+        """Make what the function returned of the program's outputs."""
+        settled = [outputs[leaf.place] if type(leaf) is Output else leaf for leaf in self.leaves]
+        settled = [x[()] if isinstance(x, np.ndarray) and not x.ndim else x for x in settled]
+        return settled[0] if self.structure.is_leaf() else unflatten(self.structure, settled)
 
     def _taken(self, leaves: Sequence[Any], k: int, slopes: Any, target: Any) -> Any:
         """Take the gradient by the k-th of wrt out of where the sweeps wrote it."""
@@ -137,7 +163,8 @@ class Trace:
         """Give the binding by which compiled code does calls with leaves like these; None where there is none."""
         if not self._bound:
             self._bound = True
-            if type(self.value) is Output and not self.has_aux and not self.volatile:
+            known = all(type(leaf) is Output for leaf in self.leaves)
+            if known and not self.volatile and (self.structure.is_leaf() or not self.program.wrt):
                 self._binding = bind(self.program, general, leaves, self.traced, single, with_value)
         return self._binding
 
@@ -155,92 +182,3 @@ def _settle(recording: Recording, leaf: Any, outputs: list[Tensor]) -> Any:
         )  # the reverse sweep takes writes back; an output must not feel it
     outputs.append(tensor)
     return Output(len(outputs) - 1)
-
-
-def checked_output(recording: Recording, value: Any) -> Any:
-    """Check that what a function gave is one real number; give it, as a 0-d traced value if it is traced."""
-    if value is None:
-        raise TapeadTypeError(
-            "the function returned None; it must return the number to differentiate (a missing return?)"
-        )
-    if isinstance(value, list | tuple | dict):
-        raise TapeadTypeError(
-            f"the function returned a {type(value).__name__}; to return more than the number, give (number, more) and has_aux=True"
-        )
-    if find_tensor(value) is not None:
-        value = recording.lift(value)
-    if type(value) is not Tensor:
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiub":
-            raise TapeadTypeError(f"the function returned {type(value).__name__}, not a real number")
-        value = array
-    if value.size != 1:
-        raise TapeadValueError(
-            f"the function must return one number, but returned an array of shape {value.shape}. Reduce it (np.sum), or seed it: "
-            "the gradient of np.sum(seed * f(x))"
-        )
-    if type(value) is not Tensor:
-        return value.reshape(())[()] if value.dtype.kind == "f" else float(value.reshape(()))
-    if value.ndim:
-        value = recording.view(value, lambda v: v.reshape(()))
-    if value.dtype.kind != "f":
-        return recording.cast(value, np.dtype(float))
-    if value.storage.size > 1:  # the seed goes on its adjoint before any row runs, and rows may clear an array's
-        return recording.elementwise(COPY, (value,))
-    return value
-
-
-def function_code(function: Any) -> Any:
-    """Give the code object of a callable, for messages."""
-    found = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    return found or Trace.__init__.__code__
-
-
-def split(result: Any, has_aux: bool) -> tuple[Any, Any]:
-    """Take a function's result apart into value and auxiliary result."""
-    if not has_aux:
-        return result, None
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise TapeadTypeError(f"has_aux=True expects the function to return (value, aux), not {type(result).__name__}")
-    return result
-
-
-def call(function: Callable[..., Any], arguments: Any, options: Any) -> Any:
-    """Call the user's function; explain those errors of NumPy's that stand for ours, leave all others as they are."""
-    try:
-        return function(*arguments, **options)
-    except (ValueError, TypeError) as error:
-        fix = None if isinstance(error, TapeadError) else _fix(error)
-        if fix is None:
-            raise
-        raise TapeadTypeError(f"{fix[0]} at {describe(_innermost(error, function))}: {fix[1]}") from error
-
-
-def _fix(error: Exception) -> tuple[str, str] | None:
-    """Give what is wrong and what to do, where NumPy's (or SciPy's) error stands for ours; else None."""
-    text, cause = str(error), error.__cause__
-    if "setting an array element with a sequence" in text and isinstance(cause, TapeadError):
-        fix = (
-            "the array cannot hold it. Make the array with tapead.numpy.zeros instead of numpy.zeros (if a SciPy function "
-            "did it: take its counterpart in tapead.scipy)"
-        )
-        return "a traced value was assigned into a plain NumPy array", fix
-    if any(sign in text for sign in ("has no callable", "bject array", "dtype('O')", "ufunc 'isfinite' not supported")):
-        fix = (
-            f"the function got an object array of traced numbers, or does not know NumPy's protocols ({text}). Make the array "
-            "with tapead.numpy.array, call the function from tapead.numpy, or use its counterpart in tapead.scipy"
-        )
-        return "a traced value in a function that cannot take it", fix
-    return None
-
-
-def _innermost(error: Exception, function: Any) -> Place:
-    """Give the innermost place of an error that is the user's, not a library's."""
-    place: Place = (function_code(function), 0)
-    trail = error.__traceback__
-    while trail is not None:
-        file = trail.tb_frame.f_code.co_filename
-        if not file.startswith(__file__.rpartition("trace.py")[0]) and "site-packages" not in file:
-            place = trail.tb_frame.f_code, trail.tb_lasti
-        trail = trail.tb_next
-    return place

@@ -1,0 +1,227 @@
+"""Batches written on the tape: instructions recorded for one column, written again for many columns at once.
+
+Columns are the leading axis: what was one tangent (or adjoint) of shape s becomes an array of shape (m, *s). What does
+not depend on the columns is computed once and broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import TapeadNotImplementedError
+from .kernels.table import Elementwise
+from .record import Recording
+from .tensor import Tensor
+from .walk import SILENT, Walk
+
+
+def batch(
+    recording: Recording,
+    start: int,
+    inputs: Sequence[Tensor],
+    columns: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    stop: int | None = None,
+) -> list[Tensor]:
+    """Write the instructions from `start` to `stop` for all columns of the inputs; give the outputs, columns first."""
+    made = Batch(recording, start, inputs, columns, stop)
+    for k in range(start, made.stop):
+        made.step(k)
+    return [made.of_tensor(x) for x in outputs]
+
+
+class Batch(Walk):
+    """A batch being written: `columns` holds, for each storage that depends on the columns, a tensor (m, size)."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        start: int,
+        inputs: Sequence[Tensor],
+        columns: Sequence[Tensor],
+        stop: int | None,
+    ) -> None:
+        super().__init__(recording, start, stop)
+        self.count = columns[0].shape[0]
+        self.columns = {
+            self.of[x.buffer]: self.shaped(c, (self.count, x.size)) for x, c in zip(inputs, columns, strict=True)
+        }
+        results = [recording.result_buffers[k] for k in range(start, self.stop)]
+        #: memory that is written to part by part: one for each column, whether it depends on the columns or not
+        self._parts = self.written() | {self.of[b[0]] for b in results if b and not recording.is_whole(b[0])}
+
+    def of_tensor(self, x: Tensor) -> Tensor:
+        """Give the columns of a tensor."""
+        if self.of[x.buffer] in self.columns:
+            return self._of(x.buffer)
+        return self.recording.view(x, lambda v: np.broadcast_to(v, (self.count, *v.shape)))
+
+    def _of(self, buffer: int) -> Tensor:
+        """Give the columns of a buffer: the same view of each column of its storage."""
+        recording, whole = self.recording, self.columns[self.of[buffer]]
+        b, all_of = recording.buffers[buffer], recording.buffers[whole.buffer]
+        shape, strides = (self.count, *b.shape), (recording.storages[self.of[buffer]].size, *b.strides)
+        item = whole.itemsize
+        value = np.lib.stride_tricks.as_strided(
+            whole._value.reshape(-1)[b.offset :], shape, [s * item for s in strides]
+        )
+        made = recording.new_buffer(all_of.storage, whole.dtype, shape, strides, all_of.offset + b.offset)
+        return recording.keep(Tensor(recording, made, value, whole.storage))
+
+    def _operand(self, buffer: int, ndim: int) -> Tensor:
+        """Give an operand for a result of so many axes: its columns, or itself if it has none."""
+        if self.of[buffer] not in self.columns:
+            return self.value(buffer)
+        x = self._of(buffer)
+        shape = (self.count, *(1,) * (ndim + 1 - x.ndim), *x.shape[1:])
+        return self.shaped(x, shape)
+
+    def step(self, k: int) -> None:
+        """Write an instruction for all columns, if it depends on them."""
+        recording = self.recording
+        op, operands, results = recording.ops[k], recording.operand_buffers[k], recording.result_buffers[k]
+        if op.name in SILENT or not results:
+            return
+        target = results[0]
+        if not any(self.of[b] in self.columns for b in operands) and self.of[target] not in self._parts:
+            return
+        ndim = len(recording.buffers[target].shape)
+        if op.name == "assign":
+            recording.overwrite(self._memory(target), self._operand(operands[0], ndim))
+        elif op.name == "scatter":
+            self._scatter(k)
+        elif isinstance(op, Elementwise) or op.name == "sum":
+            self._settle(target, self.again(k, [self._operand(b, ndim) for b in operands]))
+        else:
+            for buffer, made in zip(results, self._structural(k), strict=True):
+                self._settle(buffer, made)
+
+    def _settle(self, target: int, made: Tensor) -> None:
+        """Note the columns of an instruction's result."""
+        recording, s = self.recording, self.of[target]
+        b = recording.buffers[target]
+        shape = (self.count, *b.shape)
+        if made.shape != shape:  # the result of operands that have no columns
+            made = recording.view(made, lambda v: np.broadcast_to(v, shape))
+        if s in self._parts:
+            recording.overwrite(self._memory(target), made)
+        else:
+            self.columns[s] = self._flat(made)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        return self.shaped(self.recording.contiguous(x), (self.count, x.size // self.count if self.count else 0))
+
+    def _memory(self, target: int) -> Tensor:
+        """Give the columns of memory that is written to, which is made when it is met first."""
+        recording, s = self.recording, self.of[target]
+        if s not in self.columns:
+            if not recording.is_whole(target) and recording.storages[s].written:
+                raise TapeadNotImplementedError("columns of memory that was made before the derivative began")
+            dtype = recording.buffers[target].dtype
+            self.columns[s] = memory = recording.empty((self.count, recording.storages[s].size), dtype)
+            recording.write(memory, dtype.type(0))
+        return self._of(target)
+
+    # ---- structural ops --------------------------------------------------------------------------------------------
+
+    def _scatter(self, k: int) -> None:
+        recording = self.recording
+        (rows, *where), target = recording.operand_buffers[k], recording.result_buffers[k][0]
+        axes = tuple(a + 1 for a in (recording.parameters[k] or {})["axes"])
+        front = self._memory(target)
+        columns = self._whole(rows)
+        indices = tuple(recording.tensor_of(b) for b in where)
+        moved = recording.view(columns, lambda v: np.moveaxis(v, 0, 1))
+        recording.scatter_into(front, indices, axes, recording.contiguous(moved))
+
+    def _whole(self, buffer: int) -> Tensor:
+        """Give the columns of an operand, also where it is the same in each."""
+        return self.of_tensor(self.value(buffer)) if self.of[buffer] not in self.columns else self._of(buffer)
+
+    def _structural(self, k: int) -> tuple[Tensor, ...]:
+        recording = self.recording
+        op, operands = self.structural_of(k), recording.operand_buffers[k]
+        parameters = recording.parameters[k] or {}
+        made: Any
+        if op.name == "matmul":
+            made = self._matmul(*operands)
+        elif op.name in ("gather", "spread"):
+            made = self._indexed(op.name, operands, parameters)
+        elif op.group == "reduce":  # rows of numbers: more rows
+            x = self._whole(operands[0])
+            rows = self.shaped(recording.contiguous(x), (self.count * x.shape[1], x.shape[2]))
+            made = recording.structural_op(op, [rows], parameters)
+            made = self.shaped(made, (self.count, x.shape[1], *made.shape[1:]))
+        elif op.group == "linalg":
+            made = self._matrices(k)
+        else:
+            made = self._one_by_one(k)
+        return made if isinstance(made, tuple) else (made,)
+
+    def _indexed(self, name: str, operands: tuple[int, ...], parameters: dict[str, Any]) -> Tensor:
+        recording = self.recording
+        x, indices = self._whole(operands[0]), [recording.tensor_of(b) for b in operands[1:]]
+        axes = tuple(a + 1 for a in parameters["axes"])
+        if name == "gather":
+            made = recording.structural(name, x, *indices, axes=axes)
+            return recording.view(made, lambda v: np.moveaxis(v, 1, 0))
+        rows = recording.contiguous(recording.view(x, lambda v: np.moveaxis(v, 0, 1)))
+        shape = (self.count, *parameters["shape"])
+        return recording.structural(name, rows, *indices, axes=axes, shape=shape)  # type: ignore[no-any-return]
+
+    def _matmul(self, left: int, right: int) -> Any:
+        recording = self.recording
+        ndim = max(len(recording.buffers[b].shape) for b in (left, right))
+        a, b = self._operand(left, ndim), self._operand(right, ndim)
+        if self.of[left] not in self.columns and a.ndim == 2 and b.ndim == 3 and b.shape[-1] == 1:
+            vectors = self.shaped(b, (self.count, b.shape[1]))  # one product for all columns
+            made = np.matmul(vectors, recording.view(a, np.transpose))
+            return self.shaped(made, (*made.shape, 1))
+        if self.of[right] not in self.columns and b.ndim == 2 and a.ndim == 3 and a.shape[1] == 1:
+            made = np.matmul(self.shaped(a, (self.count, a.shape[2])), b)
+            return self.shaped(made, (self.count, 1, made.shape[1]))
+        return np.matmul(a, b)
+
+    def _matrices(self, k: int) -> Any:
+        """Write an op on stacks of matrices; one matrix for all columns is used once, on right-hand sides side by side."""
+        recording = self.recording
+        op, operands = self.structural_of(k), recording.operand_buffers[k]
+        parameters = recording.parameters[k] or {}
+        if len(operands) == 2 and self.of[operands[0]] not in self.columns:
+            a = self.value(operands[0])
+            if a.ndim == 2:
+                b = self._of(operands[1])
+                rows, n = b.shape[1], b.shape[2]
+                beside = recording.view(b, lambda v: np.moveaxis(v, 0, 1))
+                beside = self.shaped(recording.contiguous(beside), (rows, self.count * n))
+                made = recording.structural_op(op, [a, beside], parameters)
+                x, rest = (made[0], made[1:]) if isinstance(made, tuple) else (made, ())
+                x = self.shaped(x, (rows, self.count, n))
+                x = recording.view(x, lambda v: np.moveaxis(v, 1, 0))
+                return (x, *map(self.of_all, rest)) if isinstance(made, tuple) else x
+        return recording.structural_op(op, [recording.contiguous(self._whole(b)) for b in operands], parameters)
+
+    def of_all(self, x: Tensor) -> Tensor:
+        """Give a tensor once for each column."""
+        return self.recording.view(x, lambda v: np.broadcast_to(v, (self.count, *v.shape)))
+
+    def _one_by_one(self, k: int) -> tuple[Tensor, ...]:
+        """Write an op column by column: for ops that nothing is known of."""
+        recording = self.recording
+        op, operands = self.structural_of(k), recording.operand_buffers[k]
+        wholes = [self._whole(b) for b in operands]
+        made = []
+        for i in range(self.count):
+            column = [recording.contiguous(recording.view(x, lambda v, i=i: v[i])) for x in wholes]
+            results = recording.structural_op(op, column, recording.parameters[k] or {})
+            made.append(results if isinstance(results, tuple) else (results,))
+        stacked = []
+        for results in zip(*made, strict=True):
+            memory = recording.empty((self.count, *results[0].shape), results[0].dtype)
+            for i, part in enumerate(results):
+                recording.write(recording.view(memory, lambda v, i=i: v[i]), part)
+            stacked.append(memory)
+        return tuple(stacked)

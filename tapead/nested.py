@@ -1,0 +1,333 @@
+"""Derivatives within a trace: a function is run on fresh variables of the live tape, and differentiated there.
+
+All transforms are made of a `Run`: its adjoints (`pull`) and tangents (`push`) are written on the tape as new
+instructions, so they can be differentiated again, and replay like any others. One tape and fresh buffers: an outer
+derivative cannot be confused with an inner one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .adjoint import pull
+from .batch import batch
+from .calling import call, checked_output, split
+from .errors import TapeadTypeError, TapeadValueError
+from .kernels.table import OPS
+from .record import COPY, Recording, current, find_tensor
+from .tangent import push
+from .tensor import Tensor
+from .tree import flatten, is_traced, normal, paths, unflatten
+
+#: numbers in the columns of one batch; more columns are done chunk by chunk
+CHUNK = 1 << 21
+
+
+def check_differentiable(leaf: Any, name: str) -> None:
+    """Raise unless a leaf is a number or array that can be differentiated by."""
+    dtype = leaf.dtype if type(leaf) is Tensor else getattr(leaf, "dtype", None)
+    if (type(leaf) is Tensor or is_traced(leaf)) and (dtype is None or dtype.kind == "f"):
+        return
+    what = f"an array of dtype {dtype}" if dtype is not None else f"{type(leaf).__name__} {leaf!r}"
+    kind = getattr(dtype, "kind", "c" if isinstance(leaf, complex) else "")
+    if kind == "c":
+        raise TapeadTypeError(
+            f"{name} is complex; complex numbers are not supported yet: split it into real and imaginary parts"
+        )
+    whole = (kind and kind in "iub") or isinstance(leaf, int)
+    fix = "convert it with astype(float), or pass float(...)" if whole else "pass a float or a float array"
+    raise TapeadTypeError(
+        f"{name} is {what}: only float64 and float32 values can be differentiated by. To do so, {fix}"
+    )
+
+
+class Run:
+    """A function's run on fresh variables of the live tape, which take the place of the arguments named by argnums."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        argnums: Sequence[int],
+        has_aux: bool = False,
+        scalar: bool = False,
+    ) -> None:
+        self.recording = recording = current("a derivative")
+        self.name = getattr(function, "__name__", type(function).__name__)
+        self._level = recording.open_level()
+        self.variables: list[Tensor] = []
+        self.structures = []
+        replaced = list(args)
+        try:
+            for a in argnums:
+                leaves, structure = flatten(args[a])
+                names = paths(args[a])
+                fresh = [self._fresh(leaf, f"args[{a}]{name}") for leaf, name in zip(leaves, names, strict=True)]
+                self.variables += fresh
+                self.structures.append(structure)
+                replaced[a] = unflatten(structure, fresh)
+            self.start = len(recording)
+            value, self.aux = split(call(function, replaced, kwargs), has_aux)
+            self.value = checked_output(recording, value) if scalar else value
+            leaves, self.structure = flatten(self.value)
+            self.names = paths(self.value)
+            self.outputs = [self._output(leaf, name) for leaf, name in zip(leaves, self.names, strict=True)]
+            self._stop = len(recording)
+        except BaseException:
+            self.close()
+            raise
+
+    def _fresh(self, leaf: Any, name: str) -> Tensor:
+        leaf = normal(leaf)
+        check_differentiable(leaf, name)
+        made: Tensor = self.recording.elementwise(COPY, (self.recording.tensor(leaf),), weak=True)
+        made.storage.levels |= self._level
+        if isinstance(made._value, np.ndarray):
+            made._value.flags.writeable = False  # it stands for an argument, which is the caller's
+        return made
+
+    def _output(self, leaf: Any, name: str) -> Tensor:
+        if type(leaf) is not Tensor and find_tensor(leaf) is None and np.asarray(leaf).dtype.kind not in "fiub":
+            raise TapeadTypeError(f"{self.name} returned {type(leaf).__name__} {leaf!r}{_at(name)}, not real numbers")
+        tensor = self.recording.tensor(leaf)
+        if tensor.dtype.kind != "f":
+            if type(leaf) is not Tensor:
+                return self.recording.tensor(np.asarray(leaf, float))
+            raise TapeadTypeError(
+                f"{self.name} returned integers or truth values{_at(name)} (dtype {tensor.dtype}): they have no derivative. "
+                "Convert them with astype(float), or return them beside the rest with has_aux=True"
+            )
+        if tensor.storage.written:  # it may be written to again
+            tensor = self.recording.elementwise(COPY, (tensor,))
+        return tensor
+
+    def close(self, keep: bool = False) -> None:
+        """End the derivative; `keep` lets it be pushed or pulled later, until the trace ends."""
+        self.recording.close_level(self._level, keep)
+
+    def pull(self, seeds: Sequence[Tensor]) -> list[Tensor]:
+        """Write the adjoints of the variables, for adjoints of the outputs."""
+        return pull(self.recording, self.start, list(zip(self.outputs, seeds, strict=True)), self.variables, self._stop)
+
+    def push(self, tangents: Sequence[Tensor | None]) -> list[Tensor]:
+        """Write the tangents of the outputs, for tangents of the variables."""
+        made = push(self.recording, self.start, self.variables, tangents, self._stop)
+        return [self.or_zero(made.of_tensor(x), x) for x in self.outputs]
+
+    def or_zero(self, tangent: Tensor | None, x: Tensor) -> Tensor:
+        """Give a tangent; zeros like x where there is none."""
+        return self.recording.tensor(np.zeros(x.shape, x.dtype)) if tangent is None else tangent
+
+    def dummies(self, like: Sequence[Tensor]) -> list[Tensor]:
+        """Give stand-ins for tangents or adjoints, of which columns are made."""
+        zeros = [self.recording.tensor(np.zeros(x.shape, x.dtype)) for x in like]
+        return [self.recording.elementwise(COPY, (z,)) for z in zeros]
+
+    def trees(self, leaves: Sequence[Any]) -> list[Any]:
+        """Put what belongs to the variables into the structures of the arguments."""
+        given = iter(leaves)
+        return [unflatten(s, [next(given) for _ in range(s.num_leaves)]) for s in self.structures]
+
+
+def _at(name: str) -> str:
+    return f" at {name}" if name else ""
+
+
+def grad_on_tape(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Sequence[int], has_aux: bool
+) -> tuple[Any, Any, list[Any]]:
+    """Give a function's value, auxiliary result, and its gradient, a tree for each of argnums."""
+    run = Run(function, args, kwargs, argnums, has_aux, scalar=True)
+    try:
+        gradients = run.pull([run.recording.tensor(np.ones((), run.outputs[0].dtype))])
+    finally:
+        run.close()
+    return run.outputs[0], run.aux, run.trees(gradients)
+
+
+def fitted(
+    recording: Recording, tree: Any, like: Sequence[Tensor], structure: Any, names: Sequence[str], what: str
+) -> list[Tensor]:
+    """Check a tree of tangents or cotangents against the values that they belong to; give its leaves as tensors."""
+    leaves, own = flatten(tree)
+    if own != structure:
+        raise TapeadTypeError(f"the {what} must have the structure {structure}, not {own}")
+    made = []
+    for leaf, x, name in zip(leaves, like, names, strict=True):
+        leaf = normal(leaf)
+        if (
+            type(leaf) is not Tensor
+            and find_tensor(leaf) is None
+            and not is_traced(leaf)
+            and not isinstance(leaf, int | float)
+        ):
+            raise TapeadTypeError(
+                f"the {what}{_at(name)} is {type(leaf).__name__} {leaf!r}, not a float or a float array"
+            )
+        tensor = recording.tensor(leaf)
+        if tensor.shape != x.shape:
+            raise TapeadValueError(f"the {what}{_at(name)} has shape {tensor.shape}; {x.shape} is expected")
+        weak = tensor.weak or (not tensor.ndim and isinstance(leaf, float | int))
+        if tensor.dtype != x.dtype and not weak:
+            raise TapeadTypeError(f"the {what}{_at(name)} has dtype {tensor.dtype}; {x.dtype} is expected")
+        made.append(tensor if tensor.dtype == x.dtype else recording.cast(tensor, x.dtype))
+    return made
+
+
+def jvp_on_tape(
+    function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], has_aux: bool
+) -> Any:
+    """Give a function's value and its tangent (and its auxiliary result)."""
+    run = Run(function, primals, {}, range(len(primals)), has_aux)
+    try:
+        structure = flatten(primals)[1]
+        dots = fitted(run.recording, tangents, run.variables, structure, paths(primals), "tangent")
+        made = unflatten(run.structure, run.push(dots))
+    finally:
+        run.close()
+    return (run.value, made, run.aux) if has_aux else (run.value, made)
+
+
+def basis(recording: Recording, like: Sequence[Tensor], first: int, count: int) -> list[Tensor]:
+    """Give `count` columns of the identity, from the first on, spread over tensors like these."""
+    columns, start = [], 0
+    for x in like:
+        rows = np.eye(count, x.size, first - start, dtype=x.dtype)
+        columns.append(recording.tensor(rows.reshape(count, *x.shape)))
+        start += x.size
+    return columns
+
+
+def columns_of(
+    run: Run,
+    like: Sequence[Tensor],
+    write: Callable[[list[Tensor]], list[Tensor]],
+) -> list[Tensor]:
+    """Write a linear map of tensors like some for every column of the identity: its results, all columns first.
+
+    The map is written once for one column, then again for all, or for as many at a time as memory is well used for.
+    """
+    recording = run.recording
+    total = sum(x.size for x in like)
+    dummies = run.dummies(like)
+    start = len(recording)
+    results = write(dummies)
+    stop = len(recording)
+    elements = sum(
+        recording.storages[recording.buffers[b[0]].storage].size for b in recording.result_buffers[start:stop] if b
+    )
+    chunk = max(min(total, CHUNK // max(elements, 1)), 1)
+    parts: list[list[Tensor]] = []
+    for first in range(0, total, chunk):
+        count = min(chunk, total - first)
+        columns = basis(recording, like, first, count)
+        if parts and parts[-1][0].size:  # chunk after chunk: together they would take the memory of all
+            done = parts[-1][0].ravel()[0]
+            columns = [recording.elementwise(OPS["after"], (c, done)) for c in columns]
+        parts.append(batch(recording, start, dummies, columns, results, stop))
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return [recording.tensor(np.zeros((0, *x.shape), x.dtype)) for x in results]
+    return [np.concatenate(same) for same in zip(*parts, strict=True)]
+
+
+def jacobian_on_tape(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    forward: bool | None,
+) -> Any:
+    """Give the Jacobian: for each leaf of the value a tree of the arguments, whose leaves have both shapes."""
+    chosen = argnums if isinstance(argnums, list | tuple) else (argnums,)
+    run = Run(function, args, kwargs, chosen, has_aux)
+    try:
+        if forward is None:
+            forward = sum(v.size for v in run.variables) <= sum(x.size for x in run.outputs)
+        blocks = _forward_blocks(run) if forward else _reverse_blocks(run)
+    finally:
+        run.close()
+    rows = []
+    for row in blocks:
+        trees = run.trees(row)
+        rows.append(tuple(trees) if isinstance(argnums, list | tuple) else trees[0])
+    jacobian = unflatten(run.structure, rows)
+    return (jacobian, run.aux) if has_aux else jacobian
+
+
+def _forward_blocks(run: Run) -> list[list[Tensor]]:
+    """Give the block of each output by each variable, from tangents: a column for each element of the variables."""
+    recording = run.recording
+    made = columns_of(run, run.variables, run.push)
+    blocks = []
+    for x, columns in zip(run.outputs, made, strict=True):
+        row, start = [], 0
+        for v in run.variables:
+            part = recording.view(columns, lambda c, a=start, b=start + v.size: np.moveaxis(c[a:b], 0, -1))
+            row.append(recording.view(part, lambda c, shape=(*x.shape, *v.shape): c.reshape(shape)))
+            start += v.size
+        blocks.append(row)
+    return blocks
+
+
+def _reverse_blocks(run: Run) -> list[list[Tensor]]:
+    """Give the block of each output by each variable, from adjoints: a row for each element of the outputs."""
+    recording = run.recording
+    made = columns_of(run, run.outputs, run.pull)
+    blocks, start = [], 0
+    for x in run.outputs:
+        row = []
+        for v, rows in zip(run.variables, made, strict=True):
+            part = recording.view(rows, lambda c, a=start, b=start + x.size: c[a:b])
+            row.append(recording.view(part, lambda c, shape=(*x.shape, *v.shape): c.reshape(shape)))
+        start += x.size
+        blocks.append(row)
+    return blocks
+
+
+def slope_on_tape(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
+    """Give the directional derivative of a function that returns one number."""
+    run = Run(function, primals, {}, range(len(primals)), scalar=True)
+    try:
+        dots = fitted(run.recording, tangents, run.variables, flatten(primals)[1], paths(primals), "tangent")
+        return run.push(dots)[0]
+    finally:
+        run.close()
+
+
+def curvature_on_tape(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    argnums: int | tuple[int, ...],
+    total: bool,
+) -> Any:
+    """Give the second derivatives by each variable of a function that returns one number, or their sum."""
+    chosen = argnums if isinstance(argnums, tuple) else (argnums,)
+    run = Run(function, args, kwargs, chosen, scalar=True)
+    recording = run.recording
+
+    def twice(dots: list[Tensor]) -> list[Tensor]:
+        (slope,) = run.push(dots)
+        made = push(recording, run.start, run.variables, dots)
+        return [run.or_zero(made.of_tensor(slope), slope)]
+
+    try:
+        (columns,) = columns_of(run, run.variables, twice)
+    finally:
+        run.close()
+    if total:
+        return np.sum(columns)
+    parts, start = [], 0
+    for v in run.variables:
+        part = recording.view(columns, lambda c, a=start, v=v: c[a : a + v.size].reshape(v.shape))
+        parts.append(part)
+        start += v.size
+    trees = run.trees(parts)
+    return tuple(trees) if isinstance(argnums, tuple) else trees[0]

@@ -1,0 +1,159 @@
+"""A function that runs as its tape: traced once for each signature, and replayed from then on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+from .binding import Binding
+from .errors import TapeadTypeError, TapeadValueError
+from .kernels import library
+from .profiling import Profile, profile_trace
+from .program import GuardFailed
+from .record import ForeignTape, current, live_recordings
+from .tensor import Tensor
+from .trace import Trace
+from .tree import PLAIN, Reader, flatten, normal, reader, signature
+
+#: how many traces a function keeps, unless told otherwise
+MAX_TRACES = 64
+
+
+class Traces:
+    """The traces of a function: one for each signature, and for each way through its branches."""
+
+    def __init__(self, name: str, max_traces: int) -> None:
+        if max_traces < 1:
+            raise TapeadValueError(f"max_traces must be at least 1, not {max_traces}")
+        self.name, self.max_traces = name, max_traces
+        self.seconds = 0.0
+        self.latest: dict[Hashable, Trace] = {}
+        self.kept: OrderedDict[int, tuple[Hashable, Trace]] = OrderedDict()
+        self._branches: dict[Hashable, Trace] = {}
+        self._lock = threading.RLock()
+
+    def run(
+        self, key: Hashable, make: Callable[[Sequence[int]], Trace], go: Callable[[Trace], Any]
+    ) -> tuple[Trace, Any, list[Trace]]:
+        """Run the trace whose branches are those to take, which is made if need be: it, its result, traces thrown out."""
+        trace = self.latest.get(key)
+        forced: Sequence[int] = ()
+        gone: list[Trace] = []
+        attempts = 0
+        while True:
+            if trace is None:
+                trace = self._made(key, make, forced, gone)
+            try:
+                result = go(trace)
+            except GuardFailed as failure:
+                forced = (*trace.guards[: failure.place], failure.seen)
+                trace = self._branches.get((key, forced))
+                attempts += 1
+                if attempts > 10_000:
+                    raise TapeadValueError(
+                        f"{self.name} takes other branches each time it is traced on the same values: does it depend on "
+                        "random numbers or on state?"
+                    ) from None
+                continue
+            if not trace.volatile:
+                self.latest[key] = trace
+            return trace, result, gone
+
+    def _made(
+        self, key: Hashable, make: Callable[[Sequence[int]], Trace], forced: Sequence[int], gone: list[Trace]
+    ) -> Trace:
+        start, loading = time.perf_counter(), sum(library.seconds.values())
+        trace = make(forced)
+        loading = sum(library.seconds.values()) - loading
+        with self._lock:
+            self.seconds += time.perf_counter() - start - loading
+            if not trace.volatile:
+                self._keep(key, trace, gone)
+        return trace
+
+    def _keep(self, key: Hashable, trace: Trace, gone: list[Trace]) -> None:
+        self.kept[id(trace)] = (key, trace)
+        for k in range(1, len(trace.guards) + 1):
+            self._branches[key, tuple(trace.guards[:k])] = trace
+        while len(self.kept) > self.max_traces:
+            _, (old_key, old) = self.kept.popitem(last=False)
+            self._branches = {k: t for k, t in self._branches.items() if t is not old}
+            if self.latest.get(old_key) is old:
+                del self.latest[old_key]
+            gone.append(old)
+
+
+class Replayed:
+    """A function of numbers, arrays and trees of them that returns such a tree, made to run as its tape.
+
+    Within a trace it runs on that trace's tape.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, max_traces: int = MAX_TRACES) -> None:
+        self.function, self.__name__ = function, name
+        self.traces = Traces(name, max_traces)
+        self.last: Trace | None = None
+        self._readers: dict[Any, Reader | None] = {}
+        self._form: tuple[Any, Reader | None] | None = None
+        self._bound: tuple[Trace, Binding] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.__name__}>"
+
+    @property
+    def traces_kept(self) -> int:
+        """The number of traces that are kept."""
+        return len(self.traces.kept)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        bound, form = self._bound, self._form
+        if bound is not None and form is not None and form[1] is not None and not kwargs:
+            leaves: list[Any] = []
+            if form[1].read(args, leaves):
+                replayed = bound[1].replay(bound[1], leaves, None)
+                if replayed is not None:
+                    return bound[0].assembled(replayed[1])
+        leaves, structure = flatten((args, kwargs))
+        if Tensor in map(type, leaves):
+            current("a traced value as an argument")
+            return self.function(*args, **kwargs)
+        leaves = [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves]
+        key = (structure, *map(signature, leaves))
+        try:
+            trace, (result, _), _ = self.traces.run(
+                key,
+                lambda forced: Trace(self.function, leaves, structure, forced=forced),
+                lambda trace: trace.run(leaves),
+            )
+        except ForeignTape:
+            if not live_recordings():
+                raise
+            return self.function(*args, **kwargs)
+        self.last = trace
+        if structure not in self._readers:
+            self._readers[structure] = reader(structure.child(0)) if not kwargs else None
+        binding = trace.bind(Replayed.__call__, leaves, False, False)
+        self._form = structure, self._readers[structure]
+        self._bound = None if binding is None else (trace, binding)
+        return result
+
+    def profile(self, *args: Any, **kwargs: Any) -> Profile:
+        """Time a call, row by row; see `tapead.profile`."""
+        return profile_call(self, partial(self, *args, **kwargs), args, kwargs)
+
+
+def profile_call(replayed: Any, call: Callable[[], Any], args: Any, kwargs: Any) -> Profile:
+    """Do a call, and time the rows of the trace that it ran."""
+    if live_recordings():
+        raise TapeadTypeError("profile times replays: it cannot be used while a function is traced")
+    call()
+    trace, leaves = replayed.last, flatten((args, kwargs))[0]
+    if trace is None:
+        raise TapeadTypeError(f"{replayed!r} made no trace of its own to profile")
+    return profile_trace(
+        repr(replayed), trace, [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves], call
+    )
