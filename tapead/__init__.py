@@ -11,6 +11,7 @@ from .errors import TapeadError
 from .explanation import explain, profile
 from .parallel import get_threads, set_threads, threads
 from .record import stop_gradient
+from .rules import checkpoint, custom_jvp, custom_vjp
 from .switches import PASSES, options
 from .tensor import Tensor
 
@@ -26,6 +27,9 @@ __all__ = [
     "Tensor",
     "__version__",
     "check_grads",
+    "checkpoint",
+    "custom_jvp",
+    "custom_vjp",
     "explain",
     "get_threads",
     "grad",

@@ -236,8 +236,8 @@ class Planner:
         return found
 
     def _undoes(self, group: Group) -> bool:
-        """Whether a group's reverse sweep puts back what it overwrote."""
-        return any(self.tape.ops[k].name in WRITES for k in group.instructions)
+        """Whether a group's reverse sweep, if there is one, puts back what it overwrote."""
+        return self.target is not None and any(self.tape.ops[k].name in WRITES for k in group.instructions)
 
     def _is_loaded(self, s: int, number: int) -> bool:
         """Whether a scalar run reads a storage by copies that its own forward sweep makes."""
@@ -417,7 +417,8 @@ class Planner:
         tape, of = self.tape, self.storage_of
         (e,), (y, saved) = tape.operand_buffers[k], tape.result_buffers[k]
         if what == FORWARD:
-            self._copy(y, saved, what, k)
+            if self.target is not None:
+                self._copy(y, saved, what, k)
             self._copy(e, y, what, k)
             return
         if of[y] in self.adjoints:

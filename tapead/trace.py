@@ -40,7 +40,7 @@ class Output:
     place: int
 
 
-class OwnRule(Exception):
+class OwnRule(BaseException):  # which the user's function should not catch
     """A function to differentiate has a rule of its own inside: its gradient must be written on the tape."""
 
 
