@@ -9,6 +9,7 @@ from .api import Differentiated
 from .errors import TapeadTypeError
 from .order import REVERSE, TURN
 from .profiling import Profile
+from .replayed import Replayed
 from .tape import describe
 
 
@@ -51,18 +52,18 @@ class Explanation:
 
 
 def explain(vg: Any, *args: Any, **kwargs: Any) -> Explanation:
-    """Account for a call of a differentiated function: traces, instructions, bytes, guards, and what stops a replay.
+    """Account for a call of a differentiated function, or of another transform's: traces, instructions, bytes, guards, and what stops a replay.
 
     Calls vg on the arguments, if there are any; else tells of the last call. Raises TypeError for anything that
-    `grad` or `value_and_grad` has not made, or that was never called.
+    `grad` or another transform has not made, or that was never called.
 
     >>> import numpy as np, tapead
     >>> vg = tapead.value_and_grad(lambda x: np.sum(x * x))
     >>> tapead.explain(vg, np.ones(3)).replays
     True
     """
-    if not isinstance(vg, Differentiated):
-        raise TapeadTypeError(f"explain takes what grad or value_and_grad made, not {type(vg).__name__}")
+    if not isinstance(vg, Differentiated | Replayed):
+        raise TapeadTypeError(f"explain takes what grad or another transform made, not {type(vg).__name__}")
     if args or kwargs:
         vg(*args, **kwargs)
     trace = vg.last
@@ -97,7 +98,7 @@ def profile(vg: Any, *args: Any, **kwargs: Any) -> Profile:
     little from `sweeps`, the time of the same without clocks in between; for rows that take less than 100 ns or so,
     trust that. What a call takes beyond its sweeps is `around`.
 
-    Raises TypeError for anything that `grad` or `value_and_grad` has not made, NotImplementedError on systems without
+    Raises TypeError for anything that `grad` or another transform has not made, NotImplementedError on systems without
     clock_gettime (Windows).
 
     >>> import numpy as np, tapead
@@ -105,6 +106,6 @@ def profile(vg: Any, *args: Any, **kwargs: Any) -> Profile:
     >>> [row.what for row in tapead.profile(vg, np.ones(30)).rows]
     ['zero small adjoints, seed', 'block of 3: sin, multiply, sum']
     """
-    if not isinstance(vg, Differentiated):
-        raise TapeadTypeError(f"profile takes what grad or value_and_grad made, not {type(vg).__name__}")
+    if not isinstance(vg, Differentiated | Replayed):
+        raise TapeadTypeError(f"profile takes what grad or another transform made, not {type(vg).__name__}")
     return vg.profile(*args, **kwargs)

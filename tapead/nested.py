@@ -220,20 +220,20 @@ def columns_of(
     elements = sum(
         recording.storages[recording.buffers[b[0]].storage].size for b in recording.result_buffers[start:stop] if b
     )
-    chunk = max(min(total, CHUNK // max(elements, 1)), 1)
-    parts: list[list[Tensor]] = []
+    chunk = max(CHUNK // max(elements, 1), 1)
+    if chunk >= total:
+        return batch(recording, start, dummies, basis(recording, like, 0, total), results, stop)
+    whole = [recording.empty((total, *x.shape), x.dtype) for x in results]
+    done: Tensor | None = None
     for first in range(0, total, chunk):
         count = min(chunk, total - first)
         columns = basis(recording, like, first, count)
-        if parts and parts[-1][0].size:  # chunk after chunk: together they would take the memory of all
-            done = parts[-1][0].ravel()[0]
+        if done is not None:  # chunk after chunk: together they would take the memory of all
             columns = [recording.elementwise(OPS["after"], (c, done)) for c in columns]
-        parts.append(batch(recording, start, dummies, columns, results, stop))
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return [recording.tensor(np.zeros((0, *x.shape), x.dtype)) for x in results]
-    return [np.concatenate(same) for same in zip(*parts, strict=True)]
+        for memory, part in zip(whole, batch(recording, start, dummies, columns, results, stop), strict=True):
+            recording.write(recording.view(memory, lambda v, a=first, b=first + count: v[a:b]), part)
+            done = part.ravel()[0] if part.size else done
+    return whole
 
 
 def jacobian_on_tape(
