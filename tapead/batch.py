@@ -106,7 +106,10 @@ class Batch(Walk):
         shape = (self.count, *b.shape)
         if made.shape != shape:  # the result of operands that have no columns
             made = recording.view(made, lambda v: np.broadcast_to(v, shape))
-        if s in self._parts:
+        if s in self._parts and s not in self.columns and recording.is_whole(target):
+            self.columns[s] = memory = recording.empty((self.count, recording.storages[s].size), b.dtype)
+            recording.write(memory, self._flat(made))
+        elif s in self._parts:
             recording.overwrite(self._memory(target), made)
         else:
             self.columns[s] = self._flat(made)

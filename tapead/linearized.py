@@ -14,7 +14,7 @@ from .nested import Run, fitted
 from .program import Program
 from .record import ForeignTape, Recording, live_recordings
 from .replayed import Traces
-from .tape import CONSTANT, INPUT, STORED, Storage, Wengert
+from .tape import CONSTANT, INPUT, Storage, Wengert
 from .tensor import Tensor
 from .trace import Trace
 from .tree import PLAIN, flatten, normal, paths, signature, unflatten
@@ -70,10 +70,8 @@ class Cut:
             second.storages[s] = Storage(INPUT, storage.number, storage.size)
         self.second = Program(second, [*given, *residuals], self._made, None, ())
         first = _part(recording, set(range(len(recording))) - late)
-        kept = []
-        for s in residuals:
-            number = recording.storages[s].number
-            kept.append(first.new_buffer(s, STORED[number], (recording.storages[s].size,)))
+        whole = {b.storage: i for i, b in reversed(list(enumerate(recording.buffers)))}  # the first buffer of each
+        kept = [whole[s] for s in residuals]
         self.outputs = len(outputs)
         return Program(first, inputs, [*outputs, *kept], None, ())
 

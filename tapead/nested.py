@@ -232,7 +232,7 @@ def columns_of(
             columns = [recording.elementwise(OPS["after"], (c, done)) for c in columns]
         for memory, part in zip(whole, batch(recording, start, dummies, columns, results, stop), strict=True):
             recording.write(recording.view(memory, lambda v, a=first, b=first + count: v[a:b]), part)
-            done = part.ravel()[0] if part.size else done
+            done = recording.view(part, lambda v: v[(*(0,) * v.ndim, ...)]) if part.size else done
     return whole
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ OWN = "own"
 EFFECTS = (*WRITES, "guard", "nonzero")
 
 
-def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
-    """Give a tape that computes the same with fewer instructions; buffers keep their numbers."""
+def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = ()) -> Wengert:
+    """Give a tape that computes the same with fewer instructions; buffers keep their numbers.
+
+    What only copies an operand (x * 1, x / 1, x - 0, a choice that is always the same) is that operand, unless it is
+    among the outputs (storages).
+    """
     own = any(isinstance(op, Structural) and op.group == OWN for op in tape.ops)
     if not (fold or share or own):
         return tape
@@ -43,6 +48,11 @@ def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
             if fold and operands and all(storages[s].kind == CONSTANT for s in sources):
                 _fold(made, op, operands, results, parameters)
                 continue
+            if fold and of[results[0]] not in outputs and isinstance(op, Elementwise):
+                i = _repeated(made, op, operands, sources, results[0])
+                if i is not None and sources[i] in steady:
+                    moved[of[results[0]]] = sources[i]
+                    continue
             if share and steady.issuperset(sources):
                 key = _key(tape, k, sources)
                 former = known.setdefault(key, results)
@@ -69,6 +79,40 @@ def _steady(tape: Wengert) -> set[int]:
                 unsteady.add(s)
             written.add(s)
     return set(range(len(tape.storages))) - unsteady
+
+
+#: op -> the operand that it repeats, and what the others must be
+_NEUTRAL: dict[str, list[tuple[int, dict[int, float]]]] = {
+    "copy": [(0, {})],
+    "multiply": [(0, {1: 1.0}), (1, {0: 1.0})],
+    "chain": [(0, {1: 1.0}), (1, {0: 1.0})],
+    "mask": [(0, {1: 1.0})],
+    "divide": [(0, {1: 1.0})],
+    "subtract": [(0, {1: 0.0})],
+    "where": [(1, {0: 1.0}), (2, {0: 0.0})],
+}
+
+
+def _repeated(made: Wengert, op: Elementwise, operands: tuple[int, ...], sources: list[int], result: int) -> int | None:
+    """Give the operand that an instruction's result is equal to, and laid out like; None if there is none."""
+    z = made.buffers[result]
+    for i, others in _NEUTRAL.get(op.name, ()):
+        x = made.buffers[operands[i]]
+        alike = x.dtype == z.dtype and x.shape == z.shape and x.strides == z.strides and x.offset == z.offset == 0
+        alike = alike and made.storages[sources[i]].size == made.storages[z.storage].size
+        if alike and all(_is_all(made.storages[sources[k]], value) for k, value in others.items()):
+            return i
+    return None
+
+
+def _is_all(storage: Storage, value: float) -> bool:
+    """Whether a storage is constant, and each of its numbers is a value (+0 for 0)."""
+    if storage.kind != CONSTANT or not storage.data.size:
+        return False
+    data = storage.data.reshape(-1)
+    if data[0] != value or not np.all(data == value):
+        return False
+    return value != 0 or not np.signbit(data).any()
 
 
 def _key(tape: Wengert, k: int, sources: list[int]) -> tuple[Any, ...]:

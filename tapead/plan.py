@@ -80,7 +80,8 @@ class Planner:
         passes: Collection[str] | None = None,
     ) -> None:
         self.passes = passes_on() if passes is None else passes
-        self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes)
+        read = {tape.buffers[b].storage for b in (*outputs, *([] if target is None else [target]))}
+        self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes, read)
         self.plan = Plan()
         self.storage_of = [b.storage for b in tape.buffers]
         self.target, self.wrt = target, list(wrt)

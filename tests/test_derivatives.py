@@ -139,7 +139,7 @@ def test_pullback_of_trees_and_several_arguments():
         return {"p": a["x"] * b, "q": np.sum(a["x"])}
 
     a = {"x": X}
-    value, pullback = vjp(f, a, 2.0)
+    _, pullback = vjp(f, a, 2.0)
     da, db = pullback({"p": np.ones(5), "q": 3.0})
     np.testing.assert_allclose(da["x"], np.full(5, 5.0))
     assert float(db) == pytest.approx(np.sum(X))

@@ -69,6 +69,7 @@ ORACLE = {
     "clip": lambda x, y, w: min(max(x, y), w),
     "where": lambda x, y, w: y if x != 0 else w,
     "copysign": lambda x, y: abs(x) * mpmath.sign(y),
+    "after": lambda x, y: +x,
     "chain": lambda x, y: x * y,
     "mask": lambda x, y: x * y,
 }
