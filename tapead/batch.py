@@ -108,14 +108,14 @@ class Batch(Walk):
             made = recording.view(made, lambda v: np.broadcast_to(v, shape))
         if s in self._parts and s not in self.columns and recording.is_whole(target):
             self.columns[s] = memory = recording.empty((self.count, recording.storages[s].size), b.dtype)
-            recording.write(memory, self._flat(made))
+            recording.write(memory, self._flat(made, s))
         elif s in self._parts:
             recording.overwrite(self._memory(target), made)
         else:
-            self.columns[s] = self._flat(made)
+            self.columns[s] = self._flat(made, s)
 
-    def _flat(self, x: Tensor) -> Tensor:
-        return self.shaped(self.recording.contiguous(x), (self.count, x.size // self.count if self.count else 0))
+    def _flat(self, x: Tensor, s: int) -> Tensor:
+        return self.shaped(self.recording.contiguous(x), (self.count, self.recording.storages[s].size))
 
     def _memory(self, target: int) -> Tensor:
         """Give the columns of memory that is written to, which is made when it is met first."""
