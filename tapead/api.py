@@ -190,7 +190,9 @@ class Differentiated:
         self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, targets: Sequence[Any] | None
     ) -> tuple[Any, Any, Sequence[Any]]:
         trace, (result, gradients), gone = self.traces.run(
-            key, partial(self._trace, leaves, key[0], form), lambda trace: trace.run(leaves, targets)
+            key,
+            partial(self._trace, leaves, key[0], form),
+            lambda trace: trace.run(leaves, None if self._written else targets),
         )
         self._forget(gone)
         if not trace.volatile and not self._written:
