@@ -11,7 +11,7 @@ from .api import grad
 from .errors import TapeadTypeError, TapeadValueError
 from .linearized import COTANGENT, TANGENT, Linearizing
 from .nested import curvature_on_tape, grad_on_tape, jacobian_on_tape, jvp_on_tape, slope_on_tape
-from .replayed import Replayed
+from .replayed import Replayed, replayed
 
 Function = Callable[..., Any]
 
@@ -41,6 +41,27 @@ def _made_once(f: Function, key: tuple[Any, ...], make: Callable[[], Any]) -> An
     if key not in made:
         made[key] = make()
     return made[key]
+
+
+def _made_before(f: Function, key: tuple[Any, ...]) -> Any:
+    """Give what was made of a function; None if nothing was."""
+    owner, made = (
+        getattr(f, "__dict__", {}).get(_ATTRIBUTE, (None, None)) if type(f) is types.FunctionType else (None, None)
+    )
+    return made.get(key) if owner is f else None
+
+
+def _count(primals: Any, tangents: Any) -> int:
+    """Check that primals and tangents are tuples of one length, and give it."""
+    if type(primals) is not tuple:
+        primals = _tuple(primals, "primals")
+    if type(tangents) is not tuple:
+        tangents = _tuple(tangents, "tangents")
+    count = len(primals)
+    if count != len(tangents) or not count:
+        _tuple(primals, "primals")
+        raise TapeadTypeError(f"there must be a tangent for each of the {count} primals, not {len(tangents)}")
+    return count
 
 
 def _name(f: Function) -> str:
@@ -89,12 +110,15 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
 
     Source: Griewank & Walther, Evaluating Derivatives (2008), section 3.1: the forward mode.
     """
-    given, dots = _tuple(primals, "primals"), _tuple(tangents, "tangents")
+    made = _made_before(f, ("jvp", has_aux, _count(primals, tangents)))
+    if made is None:
+        count = len(primals)
 
-    def make() -> Replayed:
-        return Replayed(lambda p, t: jvp_on_tape(f, p, t, has_aux), f"jvp of {_name(f)}")
+        def pushed(*both: Any) -> Any:
+            return jvp_on_tape(f, both[:count], both[count:], has_aux)
 
-    return _made_once(f, ("jvp", has_aux), make)(given, dots)
+        made = _made_once(f, ("jvp", has_aux, count), lambda: replayed(pushed, f"jvp of {_name(f)}"))
+    return made(*primals, *tangents)
 
 
 def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
@@ -136,7 +160,7 @@ def _jacobian(f: Function, argnums: int | Sequence[int], has_aux: bool, forward:
     def jacobian(*args: Any, **kwargs: Any) -> Any:
         return jacobian_on_tape(f, args, kwargs, _chosen(argnums, len(args)), has_aux, forward)
 
-    return Replayed(jacobian, f"{name} of {_name(f)}")
+    return replayed(jacobian, f"{name} of {_name(f)}")
 
 
 def jacfwd(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Replayed:
@@ -201,7 +225,7 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
 
         return jacobian_on_tape(gradient, args, kwargs, chosen, has_aux, True)
 
-    return Replayed(hessian, f"hessian of {_name(f)}")
+    return replayed(hessian, f"hessian of {_name(f)}")
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -218,9 +242,16 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
 
     Source: B. A. Pearlmutter, Fast exact multiplication by the Hessian (1994).
     """
-    given, dots = _tuple(primals, "primals"), _tuple(tangents, "tangents")
-    made = _made_once(f, ("hvp",), lambda: grad(lambda p, t: slope_on_tape(f, p, t)))(given, dots)
-    return made[0] if len(given) == 1 else made
+    made = _made_before(f, ("hvp", _count(primals, tangents)))
+    if made is None:
+        count = len(primals)
+
+        def slope(*both: Any) -> Any:
+            return slope_on_tape(f, both[:count], both[count:])
+
+        by = 0 if count == 1 else tuple(range(count))
+        made = _made_once(f, ("hvp", count), lambda: grad(slope, by))
+    return made(*primals, *tangents)
 
 
 def vhp(f: Function, primals: Sequence[Any], cotangents: Sequence[Any]) -> Any:
@@ -262,4 +293,4 @@ def _curvature(f: Function, argnums: int | Sequence[int], total: bool, name: str
     def curvature(*args: Any, **kwargs: Any) -> Any:
         return curvature_on_tape(f, args, kwargs, _chosen(argnums, len(args)), total)
 
-    return Replayed(curvature, f"{name} of {_name(f)}")
+    return replayed(curvature, f"{name} of {_name(f)}")

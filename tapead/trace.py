@@ -159,6 +159,13 @@ class Trace:
             return slopes
         return slopes.copy() if type(leaves[self.traced[self.program.wrt[k]]]) is np.ndarray else slopes[()]
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether what the function returned is one output, or the tuple of all of them."""
+        return self.structure.is_leaf() or (
+            self.structure.type is tuple and all(child.is_leaf() for child in self.structure.children())
+        )
+
     def bind(self, general: Any, leaves: Sequence[Any], single: bool, with_value: bool) -> Binding | None:
         """Give the binding by which compiled code does calls with leaves like these; None where there is none."""
         if not self._bound:

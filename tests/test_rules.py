@@ -76,7 +76,7 @@ def test_rules_of_trees_with_several_results():
         return ({"y": p["a"] * p["b"], "s": np.sum(p["a"])}, (p, k))
 
     def backward(kept, d):
-        p, k = kept
+        p, _ = kept
         return {"a": d["y"] * p["b"] + d["s"], "b": np.sum(d["y"] * p["a"])}, None
 
     f = ruled(forward, backward)
