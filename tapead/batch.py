@@ -218,13 +218,16 @@ class Batch(Walk):
         wholes = [self._whole(b) for b in operands]
         made = []
         for i in range(self.count):
-            column = [recording.contiguous(recording.view(x, lambda v, i=i: v[i])) for x in wholes]
+            column = [recording.contiguous(self._column(x, i)) for x in wholes]
             results = recording.structural_op(op, column, recording.parameters[k] or {})
             made.append(results if isinstance(results, tuple) else (results,))
         stacked = []
-        for results in zip(*made, strict=True):
-            memory = recording.empty((self.count, *results[0].shape), results[0].dtype)
-            for i, part in enumerate(results):
-                recording.write(recording.view(memory, lambda v, i=i: v[i]), part)
+        for same in zip(*made, strict=True):
+            memory = recording.empty((self.count, *same[0].shape), same[0].dtype)
+            for i, part in enumerate(same):
+                recording.write(self._column(memory, i), part)
             stacked.append(memory)
         return tuple(stacked)
+
+    def _column(self, x: Tensor, i: int) -> Tensor:
+        return self.recording.view(x, lambda v: v[i, ...])

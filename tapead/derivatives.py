@@ -10,7 +10,7 @@ from typing import Any
 from .api import grad
 from .errors import TapeadTypeError, TapeadValueError
 from .linearized import COTANGENT, TANGENT, Linearizing
-from .nested import curvature_on_tape, grad_on_tape, jacobian_on_tape, jvp_on_tape, slope_on_tape
+from .nested import FORWARD, REVERSE, SYMMETRIC, curvature_on_tape, grad_on_tape, jacobian_on_tape, jvp_on_tape, slope_on_tape
 from .replayed import Replayed, replayed
 
 Function = Callable[..., Any]
@@ -26,29 +26,10 @@ def _made_once(f: Function, key: tuple[Any, ...], make: Callable[[], Any]) -> An
     if not callable(f):
         raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
     if isinstance(f, types.FunctionType):
-        owner, made = f.__dict__.get(_ATTRIBUTE, (None, {}))
-        if owner is not f:  # none yet, or those of a function that this one wraps
-            made = {}
-            f.__dict__[_ATTRIBUTE] = f, made
-    else:
-        try:
-            made = _ELSEWHERE.setdefault(f, {})
-        except TypeError:  # not hashable
-            return make()
-        _ELSEWHERE.move_to_end(f)
-        while len(_ELSEWHERE) > _ELSEWHERE_AT_MOST:
-            _ELSEWHERE.popitem(last=False)
-    if key not in made:
-        made[key] = make()
-    return made[key]
-
-
-def _made_before(f: Function, key: tuple[Any, ...]) -> Any:
-    """Give what was made of a function; None if nothing was."""
-    owner, made = (
-        getattr(f, "__dict__", {}).get(_ATTRIBUTE, (None, None)) if type(f) is types.FunctionType else (None, None)
-    )
-    return made.get(key) if owner is f else None
+        if type(f) is not types.FunctionType:
+        return None
+    known = f.__dict__.get(_ATTRIBUTE)
+    return known[1].get(key) if known is not None and known[0] is f else None
 
 
 def _count(primals: Any, tangents: Any) -> int:
@@ -153,12 +134,12 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     return _made_once(f, ("vjp", has_aux), lambda: Linearizing(f, COTANGENT, has_aux))(*given)
 
 
-def _jacobian(f: Function, argnums: int | Sequence[int], has_aux: bool, forward: bool | None, name: str) -> Replayed:
+def _jacobian(f: Function, argnums: int | Sequence[int], has_aux: bool, mode: str | None, name: str) -> Replayed:
     if not callable(f):
         raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
 
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        return jacobian_on_tape(f, args, kwargs, _chosen(argnums, len(args)), has_aux, forward)
+        return jacobian_on_tape(f, args, kwargs, _chosen(argnums, len(args)), has_aux, mode)
 
     return replayed(jacobian, f"{name} of {_name(f)}")
 
@@ -170,7 +151,7 @@ def jacfwd(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False)
     >>> tapead.jacfwd(lambda x: np.array([x[0] * x[1], x[1]]))(np.array([2.0, 3.0])).tolist()
     [[3.0, 2.0], [0.0, 1.0]]
     """
-    return _jacobian(f, argnums, has_aux, True, "jacfwd")
+    return _jacobian(f, argnums, has_aux, FORWARD, "jacfwd")
 
 
 def jacrev(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Replayed:
@@ -180,7 +161,7 @@ def jacrev(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False)
     >>> tapead.jacrev(lambda x: np.sum(x**2))(np.array([2.0, 3.0])).tolist()
     [4.0, 6.0]
     """
-    return _jacobian(f, argnums, has_aux, False, "jacrev")
+    return _jacobian(f, argnums, has_aux, REVERSE, "jacrev")
 
 
 def jacobian(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Replayed:
@@ -223,7 +204,7 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
             made = tuple(trees) if isinstance(chosen, tuple) else trees[0]
             return (made, aux) if has_aux else made
 
-        return jacobian_on_tape(gradient, args, kwargs, chosen, has_aux, True)
+        return jacobian_on_tape(gradient, args, kwargs, chosen, has_aux, SYMMETRIC)
 
     return replayed(hessian, f"hessian of {_name(f)}")
 

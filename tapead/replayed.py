@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .kernels import library, objects
 from .profiling import Profile, profile_trace
 from .program import GuardFailed
 from .record import ForeignTape, current, live_recordings
+from .tape import Place
 from .tensor import Tensor
 from .trace import Trace
 from .tree import PLAIN, Reader, flatten, normal, reader, signature
@@ -25,7 +26,17 @@ from .tree import PLAIN, Reader, flatten, normal, reader, signature
 MAX_TRACES = 64
 
 
-class Traces:
+class Guarded(Protocol):
+    """What is kept of a run: the decisions that it took, and what stops its replay."""
+
+    guards: list[int]
+    volatile: list[tuple[str, Place]]
+
+
+T = TypeVar("T", bound=Guarded)
+
+
+class Traces(Generic[T]):
     """The traces of a function: one for each signature, and for each way through its branches."""
 
     def __init__(self, name: str, max_traces: int) -> None:
@@ -33,18 +44,16 @@ class Traces:
             raise TapeadValueError(f"max_traces must be at least 1, not {max_traces}")
         self.name, self.max_traces = name, max_traces
         self.seconds = 0.0
-        self.latest: dict[Hashable, Trace] = {}
-        self.kept: OrderedDict[int, tuple[Hashable, Trace]] = OrderedDict()
-        self._branches: dict[Hashable, Trace] = {}
+        self.latest: dict[Hashable, T] = {}
+        self.kept: OrderedDict[int, tuple[Hashable, T]] = OrderedDict()
+        self._branches: dict[Hashable, T] = {}
         self._lock = threading.RLock()
 
-    def run(
-        self, key: Hashable, make: Callable[[Sequence[int]], Trace], go: Callable[[Trace], Any]
-    ) -> tuple[Trace, Any, list[Trace]]:
+    def run(self, key: Hashable, make: Callable[[Sequence[int]], T], go: Callable[[T], Any]) -> tuple[T, Any, list[T]]:
         """Run the trace whose branches are those to take, which is made if need be: it, its result, traces thrown out."""
         trace = self.latest.get(key)
         forced: Sequence[int] = ()
-        gone: list[Trace] = []
+        gone: list[T] = []
         attempts = 0
         while True:
             if trace is None:
@@ -65,9 +74,7 @@ class Traces:
                 self.latest[key] = trace
             return trace, result, gone
 
-    def _made(
-        self, key: Hashable, make: Callable[[Sequence[int]], Trace], forced: Sequence[int], gone: list[Trace]
-    ) -> Trace:
+    def _made(self, key: Hashable, make: Callable[[Sequence[int]], T], forced: Sequence[int], gone: list[T]) -> T:
         start, loading = time.perf_counter(), sum(library.seconds.values())
         trace = make(forced)
         loading = sum(library.seconds.values()) - loading
@@ -77,7 +84,7 @@ class Traces:
                 self._keep(key, trace, gone)
         return trace
 
-    def _keep(self, key: Hashable, trace: Trace, gone: list[Trace]) -> None:
+    def _keep(self, key: Hashable, trace: T, gone: list[T]) -> None:
         self.kept[id(trace)] = (key, trace)
         for k in range(1, len(trace.guards) + 1):
             self._branches[key, tuple(trace.guards[:k])] = trace
@@ -100,7 +107,7 @@ class Replayed:
 
     def __init__(self, function: Callable[..., Any], name: str, max_traces: int = MAX_TRACES) -> None:
         self.function, self.__name__ = function, name
-        self.traces = Traces(name, max_traces)
+        self.traces: Traces[Trace] = Traces(name, max_traces)
         self.last: Trace | None = None
         self._readers: dict[Any, Reader | None] = {}
         self._reader: Reader | None = None

@@ -116,7 +116,7 @@ class _OwnRule:
         if not callable(function):
             raise TapeadTypeError(f"expected a function, not {type(function).__name__}")
         self.function, self.fixed = function, tuple(nondiff_argnums)
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self.name = getattr(function, "__name__", type(function).__name__)
 
     def __repr__(self) -> str:
