@@ -10,7 +10,16 @@ from typing import Any
 from .api import grad
 from .errors import TapeadTypeError, TapeadValueError
 from .linearized import COTANGENT, TANGENT, Linearizing
-from .nested import FORWARD, REVERSE, SYMMETRIC, curvature_on_tape, grad_on_tape, jacobian_on_tape, jvp_on_tape, slope_on_tape
+from .nested import (
+    FORWARD,
+    REVERSE,
+    SYMMETRIC,
+    curvature_on_tape,
+    grad_on_tape,
+    jacobian_on_tape,
+    jvp_on_tape,
+    slope_on_tape,
+)
 from .replayed import Replayed, replayed
 
 Function = Callable[..., Any]
@@ -25,8 +34,27 @@ def _made_once(f: Function, key: tuple[Any, ...], make: Callable[[], Any]) -> An
     """Give what is made of a function, which is made once and lives as long as the function does."""
     if not callable(f):
         raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
-    if isinstance(f, types.FunctionType):
-        if type(f) is not types.FunctionType:
+    if type(f) is types.FunctionType:
+        known = f.__dict__.get(_ATTRIBUTE)
+        if known is None or known[0] is not f:  # none yet, or those of a function that this one wraps
+            known = f.__dict__[_ATTRIBUTE] = f, {}
+        made = known[1]
+    else:
+        try:
+            made = _ELSEWHERE.setdefault(f, {})
+        except TypeError:  # not hashable
+            return make()
+        _ELSEWHERE.move_to_end(f)
+        while len(_ELSEWHERE) > _ELSEWHERE_AT_MOST:
+            _ELSEWHERE.popitem(last=False)
+    if key not in made:
+        made[key] = make()
+    return made[key]
+
+
+def _made_before(f: Function, key: tuple[Any, ...]) -> Any:
+    """Give what was made of a function; None if nothing was."""
+    if type(f) is not types.FunctionType:
         return None
     known = f.__dict__.get(_ATTRIBUTE)
     return known[1].get(key) if known is not None and known[0] is f else None
