@@ -38,7 +38,7 @@ def _made_once(f: Function, key: tuple[Any, ...], make: Callable[[], Any]) -> An
         known = f.__dict__.get(_ATTRIBUTE)
         if known is None or known[0] is not f:  # none yet, or those of a function that this one wraps
             known = f.__dict__[_ATTRIBUTE] = f, {}
-        made = known[1]
+        made: dict[Any, Any] = known[1]
     else:
         try:
             made = _ELSEWHERE.setdefault(f, {})

@@ -117,9 +117,10 @@ class Walk:
 
 def rule_of(op: Structural) -> Callable[..., tuple[Any, ...]]:
     """Give the rule by which a structural op's adjoint is written on the tape."""
-    if op.rule is None:
+    rule: Callable[..., tuple[Any, ...]] | None = op.rule
+    if rule is None:
         raise TapeadNotImplementedError(f"{op.name} has no rule for derivatives within a traced function")
-    return op.rule
+    return rule
 
 
 def strided(flat: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
