@@ -10,7 +10,7 @@ import numpy as np
 from .kernels.table import OPS, Elementwise
 from .record import COPY, Recording
 from .tensor import Tensor
-from .walk import WRITES, Walk
+from .walk import WRITES, Walk, rule_of
 
 Seed = tuple[Tensor, Tensor]
 
@@ -64,6 +64,7 @@ class Adjoints(Walk):
         self.seeds = seeds
         self.whole: dict[int, Tensor] = {}
         self.flat: dict[int, Tensor] = {}
+        self._zero: set[int] = set()  # storages whose adjoint is memory that is zero everywhere
         self.reached = reached = {self.of[v.buffer] for v in variables}
         written = self.written()
         for _ in range(2 if written else 1):  # memory may be written to after it was read
@@ -84,6 +85,8 @@ class Adjoints(Walk):
 
     def adjoint_of(self, variable: Tensor) -> Tensor:
         """Give the adjoint of a variable as a tensor of its own."""
+        if self.of[variable.buffer] in self.flat:
+            return self._adjoint(variable.buffer)
         return self.recording.elementwise(COPY, (self._adjoint_or_zero(variable.buffer),))  # type: ignore[no-any-return]
 
     # ---- adjoints of buffers -----------------------------------------------------------------------------------------
@@ -129,7 +132,11 @@ class Adjoints(Walk):
             target = recording.view(
                 target, lambda v: v[tuple(slice(0, 1) if i in repeated else slice(None) for i in range(v.ndim))]
             )
-        recording.overwrite(target, recording.elementwise(OPS["add"], (target, contribution)))
+        if s in self._zero:
+            self._zero.discard(s)
+            recording.overwrite(target, contribution)
+        else:
+            recording.overwrite(target, recording.elementwise(OPS["add"], (target, contribution)))
 
     def _summed(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         if x.shape == shape:
@@ -160,7 +167,7 @@ class Adjoints(Walk):
             return
         structural = self.structural_of(k)
         ds: Any = [self._adjoint_or_zero(r) if recording.buffers[r].dtype.kind == "f" else None for r in results]
-        contributions = structural.rule(  # type: ignore[misc]
+        contributions = rule_of(structural)(
             recording.structural,
             recording.parameters[k] or {},
             ds[0] if len(results) == 1 else tuple(ds),
@@ -203,6 +210,8 @@ class Adjoints(Walk):
         """Turn the adjoint of a buffer's storage into memory that can be updated in place."""
         s = self.of[buffer]
         if s not in self.flat:
+            if s not in self.whole:
+                self._zero.add(s)
             self.flat[s] = self.memory(buffer, self.whole.pop(s, None))
 
     def _last_writes(self, indices: Sequence[Tensor], axes: Sequence[int], shape: Sequence[int], ndim: int) -> Tensor:

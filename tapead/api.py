@@ -48,7 +48,7 @@ class Differentiated:
             raise TapeadValueError(f"argnums names an argument twice: {argnums!r}")
         self.function, self.argnums, self.has_aux, self.with_value = function, argnums, has_aux, with_value
         self.__name__ = getattr(function, "__name__", type(function).__name__)
-        self.traces = Traces(self.__name__, max_traces)
+        self.traces: Traces[Trace] = Traces(self.__name__, max_traces)
         self.__doc__ = getattr(function, "__doc__", None)
         self.__wrapped__ = function
         self._chosen = chosen
@@ -190,7 +190,9 @@ class Differentiated:
         self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, targets: Sequence[Any] | None
     ) -> tuple[Any, Any, Sequence[Any]]:
         trace, (result, gradients), gone = self.traces.run(
-            key, partial(self._trace, leaves, key[0], form), lambda trace: trace.run(leaves, targets)
+            key,
+            partial(self._trace, leaves, key[0], form),
+            lambda trace: trace.run(leaves, None if self._written else targets),
         )
         self._forget(gone)
         if not trace.volatile and not self._written:

@@ -108,14 +108,14 @@ class Batch(Walk):
             made = recording.view(made, lambda v: np.broadcast_to(v, shape))
         if s in self._parts and s not in self.columns and recording.is_whole(target):
             self.columns[s] = memory = recording.empty((self.count, recording.storages[s].size), b.dtype)
-            recording.write(memory, self._flat(made))
+            recording.write(memory, self._flat(made, s))
         elif s in self._parts:
             recording.overwrite(self._memory(target), made)
         else:
-            self.columns[s] = self._flat(made)
+            self.columns[s] = self._flat(made, s)
 
-    def _flat(self, x: Tensor) -> Tensor:
-        return self.shaped(self.recording.contiguous(x), (self.count, x.size // self.count if self.count else 0))
+    def _flat(self, x: Tensor, s: int) -> Tensor:
+        return self.shaped(self.recording.contiguous(x), (self.count, self.recording.storages[s].size))
 
     def _memory(self, target: int) -> Tensor:
         """Give the columns of memory that is written to, which is made when it is met first."""
@@ -218,13 +218,16 @@ class Batch(Walk):
         wholes = [self._whole(b) for b in operands]
         made = []
         for i in range(self.count):
-            column = [recording.contiguous(recording.view(x, lambda v, i=i: v[i])) for x in wholes]
+            column = [recording.contiguous(self._column(x, i)) for x in wholes]
             results = recording.structural_op(op, column, recording.parameters[k] or {})
             made.append(results if isinstance(results, tuple) else (results,))
         stacked = []
-        for results in zip(*made, strict=True):
-            memory = recording.empty((self.count, *results[0].shape), results[0].dtype)
-            for i, part in enumerate(results):
-                recording.write(recording.view(memory, lambda v, i=i: v[i]), part)
+        for same in zip(*made, strict=True):
+            memory = recording.empty((self.count, *same[0].shape), same[0].dtype)
+            for i, part in enumerate(same):
+                recording.write(self._column(memory, i), part)
             stacked.append(memory)
         return tuple(stacked)
+
+    def _column(self, x: Tensor, i: int) -> Tensor:
+        return self.recording.view(x, lambda v: v[i, ...])

@@ -10,8 +10,17 @@ from typing import Any
 from .api import grad
 from .errors import TapeadTypeError, TapeadValueError
 from .linearized import COTANGENT, TANGENT, Linearizing
-from .nested import curvature_on_tape, grad_on_tape, jacobian_on_tape, jvp_on_tape, slope_on_tape
-from .replayed import Replayed
+from .nested import (
+    FORWARD,
+    REVERSE,
+    SYMMETRIC,
+    curvature_on_tape,
+    grad_on_tape,
+    jacobian_on_tape,
+    jvp_on_tape,
+    slope_on_tape,
+)
+from .replayed import Replayed, replayed
 
 Function = Callable[..., Any]
 
@@ -25,11 +34,11 @@ def _made_once(f: Function, key: tuple[Any, ...], make: Callable[[], Any]) -> An
     """Give what is made of a function, which is made once and lives as long as the function does."""
     if not callable(f):
         raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
-    if isinstance(f, types.FunctionType):
-        owner, made = f.__dict__.get(_ATTRIBUTE, (None, {}))
-        if owner is not f:  # none yet, or those of a function that this one wraps
-            made = {}
-            f.__dict__[_ATTRIBUTE] = f, made
+    if type(f) is types.FunctionType:
+        known = f.__dict__.get(_ATTRIBUTE)
+        if known is None or known[0] is not f:  # none yet, or those of a function that this one wraps
+            known = f.__dict__[_ATTRIBUTE] = f, {}
+        made: dict[Any, Any] = known[1]
     else:
         try:
             made = _ELSEWHERE.setdefault(f, {})
@@ -41,6 +50,27 @@ def _made_once(f: Function, key: tuple[Any, ...], make: Callable[[], Any]) -> An
     if key not in made:
         made[key] = make()
     return made[key]
+
+
+def _made_before(f: Function, key: tuple[Any, ...]) -> Any:
+    """Give what was made of a function; None if nothing was."""
+    if type(f) is not types.FunctionType:
+        return None
+    known = f.__dict__.get(_ATTRIBUTE)
+    return known[1].get(key) if known is not None and known[0] is f else None
+
+
+def _count(primals: Any, tangents: Any) -> int:
+    """Check that primals and tangents are tuples of one length, and give it."""
+    if type(primals) is not tuple:
+        primals = _tuple(primals, "primals")
+    if type(tangents) is not tuple:
+        tangents = _tuple(tangents, "tangents")
+    count = len(primals)
+    if count != len(tangents) or not count:
+        _tuple(primals, "primals")
+        raise TapeadTypeError(f"there must be a tangent for each of the {count} primals, not {len(tangents)}")
+    return count
 
 
 def _name(f: Function) -> str:
@@ -89,12 +119,15 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
 
     Source: Griewank & Walther, Evaluating Derivatives (2008), section 3.1: the forward mode.
     """
-    given, dots = _tuple(primals, "primals"), _tuple(tangents, "tangents")
+    made = _made_before(f, ("jvp", has_aux, _count(primals, tangents)))
+    if made is None:
+        count = len(primals)
 
-    def make() -> Replayed:
-        return Replayed(lambda p, t: jvp_on_tape(f, p, t, has_aux), f"jvp of {_name(f)}")
+        def pushed(*both: Any) -> Any:
+            return jvp_on_tape(f, both[:count], both[count:], has_aux)
 
-    return _made_once(f, ("jvp", has_aux), make)(given, dots)
+        made = _made_once(f, ("jvp", has_aux, count), lambda: replayed(pushed, f"jvp of {_name(f)}"))
+    return made(*primals, *tangents)
 
 
 def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
@@ -129,14 +162,14 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     return _made_once(f, ("vjp", has_aux), lambda: Linearizing(f, COTANGENT, has_aux))(*given)
 
 
-def _jacobian(f: Function, argnums: int | Sequence[int], has_aux: bool, forward: bool | None, name: str) -> Replayed:
+def _jacobian(f: Function, argnums: int | Sequence[int], has_aux: bool, mode: str | None, name: str) -> Replayed:
     if not callable(f):
         raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
 
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        return jacobian_on_tape(f, args, kwargs, _chosen(argnums, len(args)), has_aux, forward)
+        return jacobian_on_tape(f, args, kwargs, _chosen(argnums, len(args)), has_aux, mode)
 
-    return Replayed(jacobian, f"{name} of {_name(f)}")
+    return replayed(jacobian, f"{name} of {_name(f)}")
 
 
 def jacfwd(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Replayed:
@@ -146,7 +179,7 @@ def jacfwd(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False)
     >>> tapead.jacfwd(lambda x: np.array([x[0] * x[1], x[1]]))(np.array([2.0, 3.0])).tolist()
     [[3.0, 2.0], [0.0, 1.0]]
     """
-    return _jacobian(f, argnums, has_aux, True, "jacfwd")
+    return _jacobian(f, argnums, has_aux, FORWARD, "jacfwd")
 
 
 def jacrev(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Replayed:
@@ -156,7 +189,7 @@ def jacrev(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False)
     >>> tapead.jacrev(lambda x: np.sum(x**2))(np.array([2.0, 3.0])).tolist()
     [4.0, 6.0]
     """
-    return _jacobian(f, argnums, has_aux, False, "jacrev")
+    return _jacobian(f, argnums, has_aux, REVERSE, "jacrev")
 
 
 def jacobian(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Replayed:
@@ -199,9 +232,9 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
             made = tuple(trees) if isinstance(chosen, tuple) else trees[0]
             return (made, aux) if has_aux else made
 
-        return jacobian_on_tape(gradient, args, kwargs, chosen, has_aux, True)
+        return jacobian_on_tape(gradient, args, kwargs, chosen, has_aux, SYMMETRIC)
 
-    return Replayed(hessian, f"hessian of {_name(f)}")
+    return replayed(hessian, f"hessian of {_name(f)}")
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -218,9 +251,16 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
 
     Source: B. A. Pearlmutter, Fast exact multiplication by the Hessian (1994).
     """
-    given, dots = _tuple(primals, "primals"), _tuple(tangents, "tangents")
-    made = _made_once(f, ("hvp",), lambda: grad(lambda p, t: slope_on_tape(f, p, t)))(given, dots)
-    return made[0] if len(given) == 1 else made
+    made = _made_before(f, ("hvp", _count(primals, tangents)))
+    if made is None:
+        count = len(primals)
+
+        def slope(*both: Any) -> Any:
+            return slope_on_tape(f, both[:count], both[count:])
+
+        by = 0 if count == 1 else tuple(range(count))
+        made = _made_once(f, ("hvp", count), lambda: grad(slope, by))
+    return made(*primals, *tangents)
 
 
 def vhp(f: Function, primals: Sequence[Any], cotangents: Sequence[Any]) -> Any:
@@ -262,4 +302,4 @@ def _curvature(f: Function, argnums: int | Sequence[int], total: bool, name: str
     def curvature(*args: Any, **kwargs: Any) -> Any:
         return curvature_on_tape(f, args, kwargs, _chosen(argnums, len(args)), total)
 
-    return Replayed(curvature, f"{name} of {_name(f)}")
+    return replayed(curvature, f"{name} of {_name(f)}")

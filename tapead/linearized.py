@@ -143,7 +143,7 @@ class Linearizing:
 
     def __init__(self, function: Callable[..., Any], what: str, has_aux: bool) -> None:
         self.function, self.what, self.has_aux = function, what, has_aux
-        self.traces = Traces(getattr(function, "__name__", type(function).__name__), 64)
+        self.traces: Traces[Cut] = Traces(getattr(function, "__name__", type(function).__name__), 64)
 
     def __call__(self, *primals: Any) -> tuple[Any, ...]:
         leaves, structure = flatten((primals, {}))
@@ -153,12 +153,12 @@ class Linearizing:
         key = (structure, *map(signature, leaves))
         make = partial(Cut, self.function, self.has_aux, self.what, leaves, structure)
         try:
-            cut, (result, residuals), _ = self.traces.run(key, make, lambda cut: cut.go(leaves))  # type: ignore[arg-type]
+            cut, (result, residuals), _ = self.traces.run(key, make, lambda cut: cut.go(leaves))
         except ForeignTape:
             if not live_recordings():
                 raise
             return self._nested(primals)
-        made = LinearMap(cut, residuals)  # type: ignore[arg-type]
+        made = LinearMap(cut, residuals)
         return (result[0], made, result[1]) if self.has_aux else (result, made)
 
     def _nested(self, primals: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ derivative cannot be confused with an inner one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from .record import COPY, Recording, current, find_tensor
 from .tangent import push
 from .tensor import Tensor
 from .tree import flatten, is_traced, normal, paths, unflatten
+
+FORWARD, REVERSE, SYMMETRIC = "forward", "reverse", "symmetric"
 
 #: numbers in the columns of one batch; more columns are done chunk by chunk
 CHUNK = 1 << 21
@@ -42,6 +44,15 @@ def check_differentiable(leaf: Any, name: str) -> None:
     raise TapeadTypeError(
         f"{name} is {what}: only float64 and float32 values can be differentiated by. To do so, {fix}"
     )
+
+
+class Shaped(Protocol):
+    """What has a shape and a dtype."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
 
 
 class Run:
@@ -150,7 +161,7 @@ def grad_on_tape(
 
 
 def fitted(
-    recording: Recording, tree: Any, like: Sequence[Tensor], structure: Any, names: Sequence[str], what: str
+    recording: Recording, tree: Any, like: Sequence[Shaped], structure: Any, names: Sequence[str], what: str
 ) -> list[Tensor]:
     """Check a tree of tangents or cotangents against the values that they belong to; give its leaves as tensors."""
     leaves, own = flatten(tree)
@@ -231,7 +242,7 @@ def columns_of(
         if done is not None:  # chunk after chunk: together they would take the memory of all
             columns = [recording.elementwise(OPS["after"], (c, done)) for c in columns]
         for memory, part in zip(whole, batch(recording, start, dummies, columns, results, stop), strict=True):
-            recording.write(recording.view(memory, lambda v, a=first, b=first + count: v[a:b]), part)
+            recording.write(_rows(memory, first, count), part)
             done = recording.view(part, lambda v: v[(*(0,) * v.ndim, ...)]) if part.size else done
     return whole
 
@@ -242,15 +253,20 @@ def jacobian_on_tape(
     kwargs: dict[str, Any],
     argnums: int | Sequence[int],
     has_aux: bool,
-    forward: bool | None,
+    mode: str | None,
 ) -> Any:
-    """Give the Jacobian: for each leaf of the value a tree of the arguments, whose leaves have both shapes."""
+    """Give the Jacobian: for each leaf of the value a tree of the arguments, whose leaves have both shapes.
+
+    The mode is one of `FORWARD`, `REVERSE`, `SYMMETRIC` (the value is a gradient by the same arguments: forward), or
+    None: forward or reverse, whichever takes fewer seeds.
+    """
     chosen = argnums if isinstance(argnums, list | tuple) else (argnums,)
     run = Run(function, args, kwargs, chosen, has_aux)
     try:
-        if forward is None:
-            forward = sum(v.size for v in run.variables) <= sum(x.size for x in run.outputs)
-        blocks = _forward_blocks(run) if forward else _reverse_blocks(run)
+        if mode is None:
+            fewer = sum(v.size for v in run.variables) <= sum(x.size for x in run.outputs)
+            mode = FORWARD if fewer else REVERSE
+        blocks = {FORWARD: _forward_blocks, REVERSE: _reverse_blocks, SYMMETRIC: _symmetric_blocks}[mode](run)
     finally:
         run.close()
     rows = []
@@ -269,8 +285,8 @@ def _forward_blocks(run: Run) -> list[list[Tensor]]:
     for x, columns in zip(run.outputs, made, strict=True):
         row, start = [], 0
         for v in run.variables:
-            part = recording.view(columns, lambda c, a=start, b=start + v.size: np.moveaxis(c[a:b], 0, -1))
-            row.append(recording.view(part, lambda c, shape=(*x.shape, *v.shape): c.reshape(shape)))
+            part = recording.view(_rows(columns, start, v.size), lambda c: np.moveaxis(c, 0, -1))
+            row.append(_reshaped(recording.contiguous(part), (*x.shape, *v.shape)))
             start += v.size
         blocks.append(row)
     return blocks
@@ -278,17 +294,31 @@ def _forward_blocks(run: Run) -> list[list[Tensor]]:
 
 def _reverse_blocks(run: Run) -> list[list[Tensor]]:
     """Give the block of each output by each variable, from adjoints: a row for each element of the outputs."""
-    recording = run.recording
-    made = columns_of(run, run.outputs, run.pull)
+    return _row_blocks(run.outputs, run.variables, columns_of(run, run.outputs, run.pull))
+
+
+def _symmetric_blocks(run: Run) -> list[list[Tensor]]:
+    """Give the blocks of a Hessian, whose columns are its rows, from tangents of the gradient."""
+    return _row_blocks(run.variables, run.outputs, columns_of(run, run.variables, run.push))
+
+
+def _row_blocks(like: Sequence[Tensor], others: Sequence[Tensor], made: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Take the rows of each tensor apart: those of the elements of each of some tensors."""
     blocks, start = [], 0
-    for x in run.outputs:
-        row = []
-        for v, rows in zip(run.variables, made, strict=True):
-            part = recording.view(rows, lambda c, a=start, b=start + x.size: c[a:b])
-            row.append(recording.view(part, lambda c, shape=(*x.shape, *v.shape): c.reshape(shape)))
+    for x in like:
+        blocks.append(
+            [_reshaped(_rows(rows, start, x.size), (*x.shape, *v.shape)) for v, rows in zip(others, made, strict=True)]
+        )
         start += x.size
-        blocks.append(row)
     return blocks
+
+
+def _rows(x: Tensor, first: int, count: int) -> Tensor:
+    return x.tape.view(x, lambda v: v[first : first + count])
+
+
+def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x.tape.view(x, lambda v: v.reshape(shape))
 
 
 def slope_on_tape(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Tensor:
@@ -326,8 +356,7 @@ def curvature_on_tape(
         return np.sum(columns)
     parts, start = [], 0
     for v in run.variables:
-        part = recording.view(columns, lambda c, a=start, v=v: c[a : a + v.size].reshape(v.shape))
-        parts.append(part)
+        parts.append(_reshaped(_rows(columns, start, v.size), v.shape))
         start += v.size
     trees = run.trees(parts)
     return tuple(trees) if isinstance(argnums, tuple) else trees[0]

@@ -7,14 +7,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from .binding import Binding
+import numpy as np
+
+from .binding import Binding, idle, let_call
 from .errors import TapeadTypeError, TapeadValueError
-from .kernels import library
+from .kernels import library, objects
 from .profiling import Profile, profile_trace
 from .program import GuardFailed
 from .record import ForeignTape, current, live_recordings
+from .tape import Place
 from .tensor import Tensor
 from .trace import Trace
 from .tree import PLAIN, Reader, flatten, normal, reader, signature
@@ -23,7 +26,17 @@ from .tree import PLAIN, Reader, flatten, normal, reader, signature
 MAX_TRACES = 64
 
 
-class Traces:
+class Guarded(Protocol):
+    """What is kept of a run: the decisions that it took, and what stops its replay."""
+
+    guards: list[int]
+    volatile: list[tuple[str, Place]]
+
+
+T = TypeVar("T", bound=Guarded)
+
+
+class Traces(Generic[T]):
     """The traces of a function: one for each signature, and for each way through its branches."""
 
     def __init__(self, name: str, max_traces: int) -> None:
@@ -31,18 +44,16 @@ class Traces:
             raise TapeadValueError(f"max_traces must be at least 1, not {max_traces}")
         self.name, self.max_traces = name, max_traces
         self.seconds = 0.0
-        self.latest: dict[Hashable, Trace] = {}
-        self.kept: OrderedDict[int, tuple[Hashable, Trace]] = OrderedDict()
-        self._branches: dict[Hashable, Trace] = {}
+        self.latest: dict[Hashable, T] = {}
+        self.kept: OrderedDict[int, tuple[Hashable, T]] = OrderedDict()
+        self._branches: dict[Hashable, T] = {}
         self._lock = threading.RLock()
 
-    def run(
-        self, key: Hashable, make: Callable[[Sequence[int]], Trace], go: Callable[[Trace], Any]
-    ) -> tuple[Trace, Any, list[Trace]]:
+    def run(self, key: Hashable, make: Callable[[Sequence[int]], T], go: Callable[[T], Any]) -> tuple[T, Any, list[T]]:
         """Run the trace whose branches are those to take, which is made if need be: it, its result, traces thrown out."""
         trace = self.latest.get(key)
         forced: Sequence[int] = ()
-        gone: list[Trace] = []
+        gone: list[T] = []
         attempts = 0
         while True:
             if trace is None:
@@ -63,9 +74,7 @@ class Traces:
                 self.latest[key] = trace
             return trace, result, gone
 
-    def _made(
-        self, key: Hashable, make: Callable[[Sequence[int]], Trace], forced: Sequence[int], gone: list[Trace]
-    ) -> Trace:
+    def _made(self, key: Hashable, make: Callable[[Sequence[int]], T], forced: Sequence[int], gone: list[T]) -> T:
         start, loading = time.perf_counter(), sum(library.seconds.values())
         trace = make(forced)
         loading = sum(library.seconds.values()) - loading
@@ -75,7 +84,7 @@ class Traces:
                 self._keep(key, trace, gone)
         return trace
 
-    def _keep(self, key: Hashable, trace: Trace, gone: list[Trace]) -> None:
+    def _keep(self, key: Hashable, trace: T, gone: list[T]) -> None:
         self.kept[id(trace)] = (key, trace)
         for k in range(1, len(trace.guards) + 1):
             self._branches[key, tuple(trace.guards[:k])] = trace
@@ -90,16 +99,20 @@ class Traces:
 class Replayed:
     """A function of numbers, arrays and trees of them that returns such a tree, made to run as its tape.
 
-    Within a trace it runs on that trace's tape.
+    Within a trace it runs on that trace's tape. A result of one array can be written to `out=`. A call like the last one
+    goes past `__call__`, to compiled code that finds the binding in the object's first slot.
     """
+
+    __slots__ = ("__dict__", "__weakref__", "_binding")
 
     def __init__(self, function: Callable[..., Any], name: str, max_traces: int = MAX_TRACES) -> None:
         self.function, self.__name__ = function, name
-        self.traces = Traces(name, max_traces)
+        self.traces: Traces[Trace] = Traces(name, max_traces)
         self.last: Trace | None = None
         self._readers: dict[Any, Reader | None] = {}
-        self._form: tuple[Any, Reader | None] | None = None
+        self._reader: Reader | None = None
         self._bound: tuple[Trace, Binding] | None = None
+        self._binding: Binding | None = None
 
     def __repr__(self) -> str:
         return f"<{self.__name__}>"
@@ -109,11 +122,13 @@ class Replayed:
         """The number of traces that are kept."""
         return len(self.traces.kept)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        bound, form = self._bound, self._form
-        if bound is not None and form is not None and form[1] is not None and not kwargs:
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is not None:
+            return self._into(out, self(*args, **kwargs))
+        bound, read = self._bound, self._reader
+        if bound is not None and read is not None and not kwargs:
             leaves: list[Any] = []
-            if form[1].read(args, leaves):
+            if read.read(args, leaves):
                 replayed = bound[1].replay(bound[1], leaves, None)
                 if replayed is not None:
                     return bound[0].assembled(replayed[1])
@@ -133,13 +148,37 @@ class Replayed:
             if not live_recordings():
                 raise
             return self.function(*args, **kwargs)
+        self._follow(trace, leaves, structure)
+        return result
+
+    def _follow(self, trace: Trace, leaves: Sequence[Any], structure: Any) -> None:
+        """Note what the last call ran, and let the next one go to compiled code if it may."""
         self.last = trace
         if structure not in self._readers:
-            self._readers[structure] = reader(structure.child(0)) if not kwargs else None
-        binding = trace.bind(Replayed.__call__, leaves, False, False)
-        self._form = structure, self._readers[structure]
+            self._readers[structure] = reader(structure.child(0)) if not structure.child(1).num_leaves else None
+        self._reader = self._readers[structure]
+        binding = trace.bind(Replayed.__call__, leaves, trace.structure.is_leaf(), False)
         self._bound = None if binding is None else (trace, binding)
-        return result
+        direct = (
+            trace.is_flat and structure.num_leaves == structure.child(0).num_children == structure.child(0).num_leaves
+        )
+        direct = direct and all(child.is_leaf() for child in structure.child(0).children())
+        if binding is None or not direct:
+            binding = None if self._binding is None else idle(Replayed.__call__)
+        first, self._binding = self._binding is None and binding is not None, binding
+        if first:
+            let_call(self)
+
+    def _into(self, out: Any, result: Any) -> Any:
+        """Copy a result to where it is wanted."""
+        if type(out) is not np.ndarray or type(result) is not np.ndarray:
+            raise TapeadTypeError(f"out= takes an array, for a result that is one, not {type(out).__name__}")
+        if out.shape != result.shape or out.dtype != result.dtype:
+            raise TapeadValueError(
+                f"out= has shape {out.shape} and dtype {out.dtype}; the result has {result.shape} and {result.dtype}"
+            )
+        out[...] = result
+        return out
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Time a call, row by row; see `tapead.profile`."""
@@ -157,3 +196,13 @@ def profile_call(replayed: Any, call: Callable[[], Any], args: Any, kwargs: Any)
     return profile_trace(
         repr(replayed), trace, [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves], call
     )
+
+
+#: what is made: instances can be called by compiled code where the interpreter's objects can be read
+_Made: Any = objects.callable_type(Replayed) if objects.readable() else Replayed
+
+
+def replayed(function: Callable[..., Any], name: str) -> Replayed:
+    """Make a function run as its tape."""
+    made: Replayed = _Made(function, name)
+    return made

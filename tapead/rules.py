@@ -116,7 +116,7 @@ class _OwnRule:
         if not callable(function):
             raise TapeadTypeError(f"expected a function, not {type(function).__name__}")
         self.function, self.fixed = function, tuple(nondiff_argnums)
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self.name = getattr(function, "__name__", type(function).__name__)
 
     def __repr__(self) -> str:
@@ -131,16 +131,16 @@ class _OwnRule:
                 )
         return [a % len(args) for a in self.fixed]
 
-    def _check_closure(self, made: Sequence[Tensor], operands: Sequence[Tensor]) -> None:
-        """Raise where a derivative flows into the results other than through the arguments."""
-        flows = 0
-        for x in operands:
-            flows |= x.storage.levels
-        if any(x.storage.levels & ~flows for x in made):
+    def _run(self, recording: Recording, given: _Arguments, function: Callable[..., Any]) -> Any:
+        """Run a function on the arguments; raise where a derivative could flow into it other than through them."""
+        start, begun = len(recording), len(recording.storages)
+        result = function(*given.frozen())
+        if _closed_over(recording, start, begun, given.tensors):
             raise TapeadTypeError(
                 f"{self.name} uses a traced value that is not among its arguments, at {describe(user_place())}: its rule "
                 "would lose that value's derivative. Make it an argument"
             )
+        return result
 
 
 class custom_vjp(_OwnRule):
@@ -184,14 +184,13 @@ class custom_vjp(_OwnRule):
             raise TapeadTypeError(f"{self.name} has no rule: call {self.name}.defvjp(forward, backward) first")
         fixed = self._fixed(args)
         given = _Arguments(recording, args, fixed)
-        result = forward(*given.frozen())
+        result = self._run(recording, given, forward)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TapeadTypeError(
                 f"the forward rule of {self.name} must return (value, residuals), not {type(result).__name__}"
             )
         value, residuals = result
         made, structure, _ = _outputs(recording, self.name, value)
-        self._check_closure(made, given.tensors)
         first = [args[i] for i in fixed]
 
         def rule(record: Any, parameters: Any, d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
@@ -285,8 +284,7 @@ class custom_jvp(_OwnRule):
             raise TapeadTypeError(f"{self.name} has no rule: call {self.name}.defjvp(rule) first")
         fixed = self._fixed(args)
         given = _Arguments(recording, args, fixed)
-        made, structure, names = _outputs(recording, self.name, self.function(*given.frozen()))
-        self._check_closure(made, given.tensors)
+        made, structure, names = _outputs(recording, self.name, self._run(recording, given, self.function))
         first, places = [args[i] for i in fixed], given.places
 
         def tangents(dots: Sequence[Any]) -> list[Tensor]:
@@ -343,7 +341,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
             return value
         if recording.kept is None and recording.replays:
             raise OwnRule
-        outer = _closed_over(recording, start, begun, given.tensors)
+        outer = [_whole(recording, s) for s in _closed_over(recording, start, begun, given.tensors)]
         operands = [*given.tensors, *outer]
 
         def rule(record: Any, parameters: Any, d: Any, results: Any, values: Any) -> tuple[Any, ...]:
@@ -372,24 +370,23 @@ def _after(recording: Recording, x: Tensor, late: Tensor | None) -> Tensor:
     return recording.elementwise(OPS["after"], (x, number))  # type: ignore[no-any-return]
 
 
-def _closed_over(recording: Recording, start: int, begun: int, arguments: Sequence[Tensor]) -> list[Tensor]:
-    """Give the traced values from before that instructions read, beside the arguments, as whole tensors."""
+def _closed_over(recording: Recording, start: int, begun: int, arguments: Sequence[Tensor]) -> list[int]:
+    """Give the storages from before, beside those of the arguments, that instructions read and a derivative flows into."""
     mine = {recording.buffers[x.buffer].storage for x in arguments}
-    found: dict[int, int] = {}
+    found: dict[int, None] = {}
     for operands in recording.operand_buffers[start:]:
         for b in operands:
             s = recording.buffers[b].storage
             if s < begun and s not in mine and recording.storages[s].levels and recording.buffers[b].dtype.kind == "f":
-                found.setdefault(s, b)
-    made = []
-    for s in found:
-        whole = next(
-            (b for b in range(len(recording.buffers)) if recording.buffers[b].storage == s and recording.is_whole(b)),
-            None,
+                found[s] = None
+    return list(found)
+
+
+def _whole(recording: Recording, s: int) -> Tensor:
+    """Give a tensor that is all of a storage."""
+    whole = next((i for i, b in enumerate(recording.buffers) if b.storage == s and recording.is_whole(i)), None)
+    if whole is None or recording.storages[s].written:
+        raise TapeadNotImplementedError(
+            "a function to checkpoint closes over an array that is assigned to: make it an argument"
         )
-        if whole is None or recording.storages[s].written:
-            raise TapeadNotImplementedError(
-                "a function to checkpoint closes over an array that is assigned to: make it an argument"
-            )
-        made.append(recording.tensor_of(whole))
-    return made
+    return recording.tensor_of(whole)

@@ -12,7 +12,7 @@ from .errors import TapeadNotImplementedError
 from .kernels.table import OPS, Elementwise, Structural
 from .record import COPY, Recording
 from .tensor import Tensor
-from .walk import SILENT, WRITES, Walk, is_flat
+from .walk import SILENT, WRITES, Walk, is_flat, rule_of
 
 
 def push(
@@ -171,7 +171,7 @@ class Tangents(Walk):
             return total
         structural = self.structural_of(k)
         if structural.linear:
-            return self.again(k, [self._tangent(operands[0]), *map(recording.tensor_of, operands[1:])])  # type: ignore[no-any-return]
+            return self.again(k, [self._tangent(operands[0]), *map(recording.tensor_of, operands[1:])])
         dots = [self._tangent(b) if self._has(self.of[b]) else None for b in operands]
         results, values = [self.value(b) for b in recording.result_buffers[k]], [self.value(b) for b in operands]
         parameters = recording.parameters[k] or {}
@@ -188,12 +188,12 @@ class Tangents(Walk):
         values: list[Tensor],
     ) -> tuple[Tensor | None, ...]:
         """Give a structural op's tangents: its rule maps adjoints to adjoints, and the transpose of that map is wanted."""
-        recording = self.recording
+        recording, rule = self.recording, rule_of(op)
         several = len(results) > 1
 
         def adjoints(ds: list[Tensor]) -> Sequence[Any]:
             d: Any = (ds[0], *[None] * (len(results) - 1)) if several else ds[0]
-            return op.rule(recording.structural, parameters, d, results, values)  # type: ignore[misc]
+            return rule(recording.structural, parameters, d, results, values)
 
         first = transposed(recording, adjoints, results[:1], dots)[0]
         return first, *[None] * (len(results) - 1)

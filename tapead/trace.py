@@ -101,7 +101,7 @@ class Trace:
                     result = (value, aux) if has_aux else value
                 outputs: list[Tensor] = []
                 found, self.structure = flatten(result)
-                self.leaves = [_settle(recording, leaf, outputs) for leaf in found]
+                self.leaves = [_settle(recording, leaf, outputs, wrt is not None) for leaf in found]
         finally:
             recording.end()  # once more: Ctrl-C may have come between
         if wrt is not None and has_own_rule(recording):
@@ -159,6 +159,13 @@ class Trace:
             return slopes
         return slopes.copy() if type(leaves[self.traced[self.program.wrt[k]]]) is np.ndarray else slopes[()]
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether what the function returned is one output, or the tuple of all of them."""
+        return self.structure.is_leaf() or (
+            self.structure.type is tuple and all(child.is_leaf() for child in self.structure.children())
+        )
+
     def bind(self, general: Any, leaves: Sequence[Any], single: bool, with_value: bool) -> Binding | None:
         """Give the binding by which compiled code does calls with leaves like these; None where there is none."""
         if not self._bound:
@@ -169,16 +176,14 @@ class Trace:
         return self._binding
 
 
-def _settle(recording: Recording, leaf: Any, outputs: list[Tensor]) -> Any:
+def _settle(recording: Recording, leaf: Any, outputs: list[Tensor], swept: bool) -> Any:
     """Make an output of a traced value; leave anything else as it is."""
     if type(leaf) is not Tensor and (
         not isinstance(leaf, np.ndarray) or leaf.dtype != object or find_tensor(leaf) is None
     ):
         return leaf
     tensor = recording.tensor(leaf)
-    if tensor.storage.written:
-        tensor = recording.elementwise(
-            COPY, (tensor,)
-        )  # the reverse sweep takes writes back; an output must not feel it
+    if swept and tensor.storage.written:  # the reverse sweep takes writes back; an output must not feel it
+        tensor = recording.elementwise(COPY, (tensor,))
     outputs.append(tensor)
     return Output(len(outputs) - 1)

@@ -61,6 +61,7 @@ class Walk:
         dtype = recording.buffers[buffer].dtype
         flat = recording.empty((recording.storages[self.of[buffer]].size,), dtype)
         recording.write(flat, dtype.type(0) if former is None else self.shaped(former, flat.shape))
+        flat.storage.written = True
         return flat
 
     def again(self, k: int, operands: list[Tensor]) -> Any:
@@ -102,9 +103,9 @@ class Walk:
         return self.recording.elementwise(OPS["mask" if op.select else "chain"], (d, value))  # type: ignore[no-any-return]
 
     def structural_of(self, k: int) -> Structural:
-        """Give the op of an instruction that is not elementwise, which must have a rule."""
+        """Give the op of an instruction that is not elementwise."""
         op: Op = self.recording.ops[k]
-        if not isinstance(op, Structural) or op.rule is None:
+        if not isinstance(op, Structural):
             raise TapeadNotImplementedError(f"{op.name} has no rule for derivatives within a traced function")
         return op
 
@@ -112,6 +113,14 @@ class Walk:
         """Give the operands of an instruction through which a derivative flows, and whose storages have one."""
         op, operands = self.recording.ops[k], self.recording.operand_buffers[k]
         return [i for i, b in enumerate(operands) if carries(op, i) and has(self.of[b])]
+
+
+def rule_of(op: Structural) -> Callable[..., tuple[Any, ...]]:
+    """Give the rule by which a structural op's adjoint is written on the tape."""
+    rule: Callable[..., tuple[Any, ...]] | None = op.rule
+    if rule is None:
+        raise TapeadNotImplementedError(f"{op.name} has no rule for derivatives within a traced function")
+    return rule
 
 
 def strided(flat: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:

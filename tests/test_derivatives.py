@@ -256,7 +256,7 @@ def test_chunks_bound_the_memory(monkeypatch):
         return x
 
     x = RNG.normal(size=300)
-    whole, parts = jacfwd(f), jacfwd(f)
+    whole, parts = jacrev(f), jacrev(f)
     expected = whole(x)
     monkeypatch.setattr(nested, "CHUNK", 20_000)
     np.testing.assert_allclose(parts(x), expected, rtol=1e-13)
