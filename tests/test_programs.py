@@ -224,8 +224,11 @@ STEER = [
 
 
 @st.composite
-def programs(draw, sizes=SMALL):
-    """Draw a function of one vector as its source, and the size of the vector."""
+def programs(draw, sizes=SMALL, several=False):
+    """Draw a function of one vector as its source, and the size of the vector.
+
+    It gives a number or, if several, a tuple of some of its values.
+    """
     size = draw(sizes)
     large = size > 100
     shapes = {"x": (size,), "c": (size,), "m": (3, size)}
@@ -294,10 +297,12 @@ def programs(draw, sizes=SMALL):
                 lines += [line.format(x=x, z=name) for line in draw(st.sampled_from(STEER))]
                 shapes[name] = ()
     last = list(shapes)[-1]
-    if shapes[last] == () and draw(st.booleans()):
+    used = ["x", *[name for name in list(shapes)[-3:] if name not in "xcm"]]
+    if several:
+        result = f"({', '.join(used)},)"
+    elif shapes[last] == () and draw(st.booleans()):
         result = last
     else:
-        used = ["x", *[name for name in list(shapes)[-3:] if name not in "xcm"]]
         result = " + ".join(f"np.sum(np.tanh({name}))" for name in used)
     return "def f(x, np, tnp, c, m):\n" + "".join(f"    {line}\n" for line in lines) + f"    return {result}\n", size
 
@@ -337,8 +342,11 @@ VALUES = ["{z}", "np.cos({z})", "({z} * x[0])", "np.tanh({y} + {z})", "({z} + 1.
 
 
 @st.composite
-def memory_programs(draw):
-    """Draw a function that makes arrays, views of them and views of those, and writes through all of them."""
+def memory_programs(draw, several=False):
+    """Draw a function that makes arrays, views of them and views of those, and writes through all of them.
+
+    It gives a number or, if several, all of those arrays.
+    """
     shapes = {"x": (4,)}
     lines = ["x = x * 1.0", "y0 = tnp.zeros((3, 4))", "y0[1] = x", "y1 = tnp.zeros(4)", "y1[1:] = x[1:]"]
     shapes |= {"y0": (3, 4), "y1": (4,)}
@@ -357,6 +365,8 @@ def memory_programs(draw):
                 lines.append(f"y{made} = {text}")
                 shapes[f"y{made}"] = shape
     result = " + ".join(f"np.sum(np.tanh({y}) * {k + 1}.0)" for k, y in enumerate(shapes))
+    if several:
+        result = ", ".join(shapes)
     return "def f(x, np, tnp, c, m):\n" + "".join(f"    {line}\n" for line in lines) + f"    return {result}\n", 4
 
 
@@ -488,6 +498,53 @@ def test_second_derivatives(program):
     for x in points(size, 2):
         expected = (complex_step(x + h * v)[1] - complex_step(x - h * v)[1]) / (2 * h)
         np.testing.assert_allclose(product(x), expected, rtol=1e-6, atol=1e-6)
+
+
+@given(st.one_of(programs(several=True), memory_programs(several=True)))
+@MODEST
+def test_forward_mode_is_the_transpose_of_reverse_mode(program):
+    """<v, J u> = <J^T v, u>, for the tangents of jvp and linearize and the cotangents of vjp."""
+    source, size = program
+    note(source)
+    traced, _ = functions(source, size)
+    rng = np.random.default_rng(size)
+    for x in points(size, 2):
+        u = rng.standard_normal(size)
+        value, tangent = tapead.jvp(traced, (x,), (u,))
+        _, linear = tapead.linearize(traced, x)
+        same, pullback = tapead.vjp(traced, x)
+        v = tuple(rng.standard_normal(np.shape(y)) for y in value)
+        (adjoint,) = pullback(v)
+        across = adjoint @ u
+        scale = np.linalg.norm(adjoint) * np.linalg.norm(u)
+        for pushed in (tangent, linear(u)):
+            assert [np.shape(dot) for dot in pushed] == [np.shape(y) for y in value] == [np.shape(y) for y in same]
+            along = sum(np.sum(seed * dot) for seed, dot in zip(v, pushed, strict=True))
+            norms = sum(np.linalg.norm(seed) * np.linalg.norm(dot) for seed, dot in zip(v, pushed, strict=True))
+            assert abs(along - across) <= 1e-12 * max(norms, scale)
+        assert scale > 0.0  # x is among the values, or what becomes of it
+
+
+@given(st.one_of(programs(), memory_programs()))
+@settings(MODEST, max_examples=30)
+def test_second_derivatives_of_every_pair_of_modes(program):
+    """H v by reverse over reverse, forward over reverse, reverse over forward; v H v by forward over forward."""
+    source, size = program
+    note(source)
+    traced, _ = functions(source, size)
+    v = np.linspace(1.0, -0.5, size)
+    gradient = tapead.grad(traced)
+    reverse_reverse = tapead.grad(lambda x: np.sum(gradient(x) * v))
+
+    def slope(x):
+        return tapead.jvp(traced, (x,), (v,))[1]
+
+    for x in points(size, 2):
+        expected = reverse_reverse(x)
+        close = {"rtol": 1e-11, "atol": 1e-11 * max(1.0, np.max(np.abs(expected)))}
+        np.testing.assert_allclose(tapead.jvp(gradient, (x,), (v,))[1], expected, **close)
+        np.testing.assert_allclose(tapead.hvp(traced, (x,), (v,)), expected, **close)
+        np.testing.assert_allclose(tapead.jvp(slope, (x,), (v,))[1], expected @ v, **close)
 
 
 @given(programs())
