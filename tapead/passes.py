@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from .kernels.table import Elementwise, Op, Structural
 from .tape import CONSTANT, STORED, Buffer, Storage, Wengert
 
 #: ops that do more than compute their results from their operands
-EFFECTS = (*WRITES, "guard", "nonzero")
+EFFECTS = {*WRITES, "guard", "nonzero"}
+FLOAT = np.dtype(float)
 
 
 def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
@@ -21,62 +23,63 @@ def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
         return tape
     made = Wengert()
     made.buffers, made.storages = tape.buffers, list(tape.storages)
-    steady = _steady(tape)
-    known: dict[Any, tuple[int, ...]] = {}
-    moved: dict[int, int] = {}  # storage -> the one that holds the same
+    unsteady, forms = _unsteady(tape), _forms(tape)
+    constants = {s for s, storage in enumerate(tape.storages) if storage.kind is CONSTANT}
+    known: dict[Any, tuple[int, ...]] = {}  # what an instruction computes -> the first one's results
+    home = list(range(len(tape.storages)))  # storage -> the one that holds the same
     of = [b.storage for b in tape.buffers]
-    storages = made.storages
-    for k, op in enumerate(tape.ops):
-        operands, results, parameters = tape.operand_buffers[k], tape.result_buffers[k], tape.parameters[k]
-        sources = [of[b] for b in operands]
-        if moved:
-            sources = [moved.get(s, s) for s in sources]
-        if results and op.name not in EFFECTS and steady.issuperset([of[b] for b in results]):
-            if fold and operands and all(storages[s].kind == CONSTANT for s in sources):
+    left: list[int] = []
+    columns = zip(tape.ops, tape.operand_buffers, tape.result_buffers, tape.parameters, strict=True)
+    for k, (op, operands, results, parameters) in enumerate(columns):
+        sources = [home[of[b]] for b in operands]
+        if results and op.name not in EFFECTS and unsteady.isdisjoint([of[b] for b in results]):
+            if fold and operands and constants.issuperset(sources):
                 _fold(made, op, operands, results, parameters)
+                constants.update([of[b] for b in results])
                 continue
-            if share and steady.issuperset(sources):
-                key = _key(tape, k, sources)
+            if share and unsteady.isdisjoint(sources):
+                key = (op.name, *sources, *[forms[b] for b in operands], *[forms[b] for b in results])
+                if parameters:
+                    key += tuple(sorted((name, repr(value)) for name, value in parameters.items()))
                 former = known.setdefault(key, results)
                 if former is not results:
-                    moved.update((of[mine], of[other]) for mine, other in zip(results, former, strict=True))
+                    for mine, other in zip(results, former, strict=True):
+                        home[of[mine]] = of[other]
                     continue
-        made.append(op, operands, results, parameters, tape.places[k])
-    if moved:
+        left.append(k)
+    for column in ("ops", "operand_buffers", "result_buffers", "parameters", "places"):
+        whole = getattr(tape, column)
+        setattr(made, column, [whole[k] for k in left])
+    if any(home[s] != s for s in of):
         made.buffers = [
-            Buffer(moved[b.storage], b.dtype, b.shape, b.strides, b.offset) if b.storage in moved else b
+            b if home[b.storage] == b.storage else Buffer(home[b.storage], b.dtype, b.shape, b.strides, b.offset)
             for b in tape.buffers
         ]
     return made
 
 
-def _steady(tape: Wengert) -> set[int]:
-    """Give the storages that never change: not written at all, or by one instruction as a whole."""
-    written: set[int] = set()
-    unsteady: set[int] = set()
-    for k, op in enumerate(tape.ops):
-        for b in tape.result_buffers[k]:
-            s = tape.buffers[b].storage
-            if s in written or op.name in WRITES or not tape.is_whole(b):
-                unsteady.add(s)
-            written.add(s)
-    return set(range(len(tape.storages))) - unsteady
+def _unsteady(tape: Wengert) -> set[int]:
+    """Give the storages that change: written to more than once, or in part."""
+    buffers, storages = tape.buffers, tape.storages
+    written = [b for results in tape.result_buffers for b in results]
+    times = Counter([buffers[b].storage for b in written])
+    found = {s for s, count in times.items() if count > 1}
+    found.update(buffers[b].storage for b in written if storages[buffers[b].storage].size != 1 and not tape.is_whole(b))
+    for op, results in zip(tape.ops, tape.result_buffers, strict=True):
+        if op.name in WRITES:
+            found.update(buffers[b].storage for b in results)
+    return found
 
 
-def _key(tape: Wengert, k: int, sources: list[int]) -> tuple[Any, ...]:
-    """Say what an instruction computes: two with the same key give the same."""
-    buffers = tape.buffers
-    key: list[Any] = [tape.ops[k].code, tape.ops[k].name]
-    for s, operand in zip(sources, tape.operand_buffers[k], strict=True):
-        b = buffers[operand]
-        key += (s, b.offset, b.dtype.num, b.shape, b.strides) if b.shape else (s, b.offset, b.dtype.num)
-    for result in tape.result_buffers[k]:
-        b = buffers[result]
-        key += (b.dtype.num, b.shape)
-    parameters = tape.parameters[k]
-    if parameters:
-        key += sorted((name, repr(value)) for name, value in parameters.items())
-    return tuple(key)
+def _forms(tape: Wengert) -> list[int]:
+    """Give each buffer a number for all that it is but its storage: two of one form in one storage are the same."""
+    forms: dict[Any, int] = {}
+    return [
+        0
+        if b.dtype is FLOAT and not b.shape and not b.offset
+        else forms.setdefault((b.dtype.num, b.offset, b.shape, b.strides), len(forms) + 1)
+        for b in tape.buffers
+    ]
 
 
 def _fold(made: Wengert, op: Op, operands: tuple[int, ...], results: tuple[int, ...], parameters: Any) -> None:
