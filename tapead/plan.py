@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import COPY, Block, Code, carries, is_dear, reads
+from .blocks import COPY, Block, Code, carriers, is_dear, read_back
 from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
 from .kernels.constants import (
     ADJOINT,
@@ -82,7 +82,12 @@ class Planner:
         self.passes = passes_on() if passes is None else passes
         self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes)
         self.plan = Plan()
-        self.storage_of = [b.storage for b in tape.buffers]
+        of = self.storage_of = [b.storage for b in tape.buffers]
+        #: the storages that each instruction reads, and those that it writes
+        self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
+        self.writes = [[of[b] for b in results] for results in tape.result_buffers]
+        #: the storages that a derivative flows to in an instruction's reverse sweep, if they have adjoints
+        self.carried = [[read[i] for i in carriers(op)] for op, read in zip(tape.ops, self.reads, strict=True)]
         self.target, self.wrt = target, list(wrt)
         self.needed, self.used = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
@@ -92,57 +97,45 @@ class Planner:
 
     def _needed(self, outputs: Sequence[int]) -> tuple[list[int], set[int]]:
         """Give the instructions that outputs or guards depend on, in order (dead code goes), and their storages."""
-        of, operands = self.storage_of, self.tape.operand_buffers
+        of, reads, writes, ops = self.storage_of, self.reads, self.writes, self.tape.ops
         wanted = {of[b] for b in outputs}
         alive = "dead" not in self.passes
         kept = []
-        columns = zip(self.tape.ops, operands, self.tape.result_buffers, strict=True)
-        for k, (op, read, made) in reversed(list(enumerate(columns))):
-            if (
-                alive
-                or not made
-                or of[made[0]] in wanted
-                or op.name == "nonzero"
-                or any(of[b] in wanted for b in made[1:])
-            ):
+        for k in range(len(ops) - 1, -1, -1):
+            made = writes[k]
+            if alive or not made or not wanted.isdisjoint(made) or ops[k].name == "nonzero":
                 kept.append(k)
-                for b in read:
-                    wanted.add(of[b])
-                for b in made:
-                    wanted.add(of[b])
+                wanted.update(reads[k])
+                wanted.update(made)
         return kept[::-1], wanted
 
     def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
         """Give the storages that have an adjoint: reached from what is differentiated by, and reaching the target."""
         if target is None:
             return set(wrt)
-        tape, of = self.tape, self.storage_of
+        tape, writes, carried = self.tape, self.writes, self.carried
         # more than one round only where memory is written to after it was read
         rewrites = any(tape.ops[k].name in WRITES for k in self.needed)
-        operands, results = tape.operand_buffers, tape.result_buffers
+        floats = {s for s, storage in enumerate(tape.storages) if storage.number in (F8, F4)}
         reached = set(wrt)
         changed = True
         while changed:
             before = len(reached)
+            active = []
             for k in self.needed:
-                for i, b in enumerate(operands[k]):
-                    if of[b] in reached and carries(tape.ops[k], i):
-                        reached.update([of[b] for b in results[k] if tape.buffers[b].dtype.kind == "f"])
-                        break
+                if not reached.isdisjoint(carried[k]):
+                    active.append(k)
+                    reached.update([s for s in writes[k] if s in floats])
             changed = rewrites and len(reached) != before
-        leading = {of[target]}
+        leading = {self.storage_of[target]} & reached
         changed = True
         while changed:
             before = len(leading)
-            for k in reversed(self.needed):
-                for made in results[k]:
-                    if of[made] in leading and of[made] in reached:
-                        for i, b in enumerate(operands[k]):
-                            if of[b] in reached and carries(tape.ops[k], i):
-                                leading.add(of[b])
-                        break
+            for k in reversed(active):
+                if not leading.isdisjoint(writes[k]):
+                    leading.update([s for s in carried[k] if s in reached])
             changed = rewrites and len(leading) != before
-        return (reached & leading) | set(wrt)
+        return leading | set(wrt)
 
     # ---- the plan ------------------------------------------------------------------------------------------------------
 
@@ -192,8 +185,8 @@ class Planner:
         read, made, fed = [], [], []
         for g, group in enumerate(self.groups):
             mine = (g,)
-            read.append({of[b] for k in group.instructions for b in tape.operand_buffers[k]})
-            made.append({of[b] for k in group.instructions for b in tape.result_buffers[k]})
+            read.append({s for k in group.instructions for s in self.reads[k]})
+            made.append({s for k in group.instructions for s in self.writes[k]})
             fed.append(self._fed_by(group))
             for known, found in ((readers, read[g]), (writers, made[g]), (feeders, fed[g])):
                 for s in found:
@@ -225,15 +218,12 @@ class Planner:
 
     def _fed_by(self, group: Group) -> set[int]:
         """Give the storages to whose adjoints a group's reverse sweep adds."""
-        tape, of, adjoints = self.tape, self.storage_of, self.adjoints
-        found = set()
+        found: set[int] = set()
         for k in group.instructions:
-            results = tape.result_buffers[k]
-            if results and of[results[0]] in adjoints:
-                for i, b in enumerate(tape.operand_buffers[k]):
-                    if of[b] in adjoints and carries(tape.ops[k], i):
-                        found.add(of[b])
-        return found
+            made = self.writes[k]
+            if made and made[0] in self.adjoints:
+                found.update(self.carried[k])
+        return found & self.adjoints
 
     def _undoes(self, group: Group) -> bool:
         """Whether a group's reverse sweep puts back what it overwrote."""
@@ -257,18 +247,15 @@ class Planner:
             return {s for s in read if s not in made or s in self.stored[g] or s in self._dear[g]}
         found: set[int] = set()
         for k in group.instructions:
-            op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
+            op, operands, results = tape.ops[k], self.reads[k], self.writes[k]
             if group.kind == SCALARS and op.name in ("sum", "guard"):
                 continue
             if group.kind != SCALARS or not isinstance(op, Elementwise):
-                found.update(of[b] for b in (*operands, *results))
-                continue
-            if of[results[0]] not in adjoints:
-                continue
-            for i, b in enumerate(operands):
-                if of[b] in adjoints:
-                    for name in reads(op, i):  # none, where no derivative flows
-                        found.add(of[results[0] if name == "z" else operands["xyw".index(name)]])
+                found.update(operands, results)
+            elif results[0] in adjoints:
+                for i, names in read_back(op):
+                    if operands[i] in adjoints:
+                        found.update([results[0] if name == "z" else operands["xyw".index(name)] for name in names])
         return found
 
     def _block(self, g: int) -> Block:
