@@ -64,7 +64,7 @@ def is_dear(op: object) -> bool:
 
 
 _READS: dict[tuple[int, int], set[str]] = {}
-_READ_BACK: dict[int, list[tuple[int, set[str]]]] = {}
+_READ_BACK: dict[int, list[tuple[int, list[int]]]] = {}
 _CARRIERS: dict[int, tuple[int, ...]] = {}
 _DEAR: dict[int, bool] = {}
 
@@ -85,11 +85,12 @@ def carriers(op: Op) -> tuple[int, ...]:
     return found
 
 
-def read_back(op: Elementwise) -> list[tuple[int, set[str]]]:
-    """Give the operands whose partials read values, and what they read."""
+def read_back(op: Elementwise) -> list[tuple[int, list[int]]]:
+    """Give the operands whose partials read values, and which: places among the operands, -1 for the result."""
     found = _READ_BACK.get(op.code)
     if found is None:
-        found = _READ_BACK[op.code] = [(k, reads(op, k)) for k in carriers(op) if reads(op, k)]
+        named = [(k, ["xyw".find(name) for name in reads(op, k)]) for k in carriers(op)]
+        found = _READ_BACK[op.code] = [(k, places) for k, places in named if places]
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +51,7 @@ class Plan:
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
     needed: int = 0  # instructions left after the passes
-    pool: list[int] = field(default_factory=list)
+    pool: array[int] = field(default_factory=lambda: array("q"))
     value_places: dict[int, int] = field(default_factory=dict)  # storage -> byte in the arena
     adjoint_places: dict[int, int] = field(default_factory=dict)
     presets: list[tuple[int, Any]] = field(default_factory=list)  # (byte, array) that never changes in the arena
@@ -153,6 +154,7 @@ class Planner:
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
         self._touched: set[int] = set()
         self._runs: dict[int, tuple[int, bool]] = {}  # group -> the parameters' place, whether there is a way back
+        self._outside: dict[int, set[int]] = {}  # group of scalars -> the storages that it reaches outside the slabs
         self._dear: dict[int, set[int]] = {}
         self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
         self._writers: dict[int, tuple[int, ...]] = {}
@@ -177,7 +179,7 @@ class Planner:
         self.groups = self.grouping.groups
         for g, group in enumerate(self.groups):
             if group.kind == SCALARS and any(tape.ops[k].name != "guard" for k in group.instructions):
-                _, words, active = scalars.run(group.instructions)
+                words, active = scalars.run(group.instructions)
                 self._runs[g] = self._words(words), active
                 self.plan.work += len(group.instructions)
         readers, writers = self._readers, self._writers
@@ -188,9 +190,13 @@ class Planner:
             read.append({s for k in group.instructions for s in self.reads[k]})
             made.append({s for k in group.instructions for s in self.writes[k]})
             fed.append(self._fed_by(group))
+            if group.kind == SCALARS:
+                self._outside[g] = (read[g] | made[g]) - scalars.places.keys()
             for known, found in ((readers, read[g]), (writers, made[g]), (feeders, fed[g])):
-                for s in found:
-                    known[s] = known[s] + mine if s in known else mine
+                again = found & known.keys()
+                known.update(dict.fromkeys(found - again, mine))
+                for s in again:
+                    known[s] += mine
         if target is not None:
             feeders[target] = (*feeders.get(target, ()), len(self.groups))
         self.stored: list[set[int]] = []
@@ -204,7 +210,7 @@ class Planner:
             reverse = bool(fed[g]) or self._undoes(group)
             reading = self._read_back(g, group) if reverse else set()
             reads = {w for s in reading for w in writers.get(s, ())}
-            if group.kind == SCALARS and any(self._is_loaded(s, group.number) for s in reading):
+            if group.kind == SCALARS and self._loads(reading, group.number):
                 reads.add(g)
             self.flows.append(
                 Flow(
@@ -229,12 +235,11 @@ class Planner:
         """Whether a group's reverse sweep puts back what it overwrote."""
         return any(self.tape.ops[k].name in WRITES for k in group.instructions)
 
-    def _is_loaded(self, s: int, number: int) -> bool:
-        """Whether a scalar run reads a storage by copies that its own forward sweep makes."""
-        storage = self.tape.storages[s]
-        if storage.kind == CONSTANT and storage.size == 1:
-            return False
-        return s not in self.scalars.places or storage.number != number
+    def _loads(self, reading: set[int], number: int) -> bool:
+        """Whether a scalar run reads one of some storages by copies that its own forward sweep makes."""
+        storages, places = self.tape.storages, self.scalars.places
+        outside = [storages[s] for s in reading if s not in places or storages[s].number != number]
+        return any(storage.kind is not CONSTANT or storage.size != 1 for storage in outside)
 
     def _read_back(self, g: int, group: Group) -> set[int]:
         """Give the storages whose values a group's reverse sweep reads; keep in memory what is dear to compute again."""
@@ -253,9 +258,10 @@ class Planner:
             if group.kind != SCALARS or not isinstance(op, Elementwise):
                 found.update(operands, results)
             elif results[0] in adjoints:
-                for i, names in read_back(op):
+                for i, places in read_back(op):
                     if operands[i] in adjoints:
-                        found.update([results[0] if name == "z" else operands["xyw".index(name)] for name in names])
+                        for p in places:
+                            found.add(operands[p] if p >= 0 else results[0])
         return found
 
     def _block(self, g: int) -> Block:
@@ -291,7 +297,7 @@ class Planner:
         storage = self.tape.storages[s]
         return storage.size * ITEM[storage.number]
 
-    def _words(self, words: list[int]) -> int:
+    def _words(self, words: Iterable[int]) -> int:
         place = len(self.plan.pool)
         self.plan.pool.extend(words)
         return place
@@ -365,14 +371,8 @@ class Planner:
         return False
 
     def _emit_scalars(self, what: str, g: int) -> None:
-        group, tape, of = self.groups[g], self.tape, self.storage_of
-        place, active = self._runs[g]
-        outside = {
-            of[b]
-            for k in group.instructions
-            for b in (*tape.operand_buffers[k], *tape.result_buffers[k])
-            if of[b] not in self.scalars.places
-        }
+        group = self.groups[g]
+        (place, active), outside = self._runs[g], self._outside[g]
         if what == REVERSE:
             if not active:
                 return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -112,10 +113,10 @@ class Scalars:
         number = computed_class(tape, k)
         return number if number in (F8, F4) else None
 
-    def run(self, instructions: Sequence[int]) -> tuple[int, list[int], bool]:
-        """Make one run of instructions of one class: the class, the words of the row, whether it has a way back."""
+    def run(self, instructions: Sequence[int]) -> tuple[array[int], bool]:
+        """Make one run of instructions of one class: the words of the row, and whether it has a way back."""
         run = _Run(self, instructions)
-        return run.number, run.words(), run.active
+        return run.words(), run.active
 
     def place(self, number: int, count: int = 1) -> int:
         """Take the next places in a slab."""
@@ -156,6 +157,8 @@ class _Run:
         #: the storages that nothing outside the run reads
         self.inner = {s for s, count in readers.items() if count == scalars._readers[s]}
         self.inner -= scalars._shared
+        #: those of them that are read once
+        self.once = {s for s in self.inner if readers[s] == 1}.difference(scalars.kept)
         self.numbers = scalars._numbers[self.number]
         self.loaded: dict[tuple[int, int], int] = {}  # (storage, element) outside the slab -> place of its copy
         self.copied: dict[tuple[int, int], int] = {}  # (storage, element) that is a copy -> the place of its source
@@ -176,7 +179,7 @@ class _Run:
             else:
                 self._reduction(op, tape.operand_buffers[k][0], tape.result_buffers[k][0])
 
-    def words(self) -> list[int]:
+    def words(self) -> array[int]:
         """Give the words of the row: the buffer of the slab, how many instructions, the instructions."""
         code = np.array(self.code, np.int64).reshape(-1, WORDS)
         code = code[code[:, 0] >= 0]
@@ -186,36 +189,40 @@ class _Run:
         table[:] = code[:, :SCALAR_WORDS]
         table[:, 0] |= (code[:, SCALAR_WORDS] << 16).astype(np.int32)
         slab = len(self.tape.buffers) + (self.number == F4)
-        return [slab, len(code), *packed.view(np.int64).tolist()]
+        words = array("q", (slab, len(code)))
+        words.frombytes(packed.tobytes())
+        return words
 
     def _mark_first(self, code: Any) -> None:
         """Let the first that adds to an adjoint of the run's own, on the way back, set it instead."""
-        rows, bits = np.nonzero(code[:, WORDS - 1, None] >> np.array([0, 2, 4]) & SCALAR_ADD)
+        # the way back goes from the last row to the first, and through the operands of a row in their order: the other way
+        # round, what comes last is what the way back does first
+        rows, turned = np.nonzero(code[:, WORDS - 1, None] >> np.array([4, 2, 0]) & SCALAR_ADD)
+        bits = 2 - turned
         places = code[rows, 2 + bits]
         several = np.isin(code[rows, 0], list(REDUCTIONS.values()))  # they add to neighbours
         counts = np.where(several, code[rows, 3], 1)
         owner = np.repeat(np.arange(len(rows)), counts)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        touched = places[owner] + within
-        # the way back goes from the last row to the first, and through the operands of a row in their order
-        order = np.lexsort((bits[owner], -rows[owner]))
-        _, first = np.unique(touched[order], return_index=True)
-        sets = np.zeros(len(owner), bool)
-        sets[order[first]] = True
-        sets &= np.isin(touched, self._private())
+        turn = np.arange(len(owner))
+        touched = places[owner] + turn - np.repeat(np.cumsum(counts) - counts, counts)
+        last = np.zeros(self.scalars.sizes[self.number], np.int64)
+        last[touched] = turn
+        sets = (last[touched] == turn) & self._private()[touched]
         whole = np.bincount(owner, sets, len(rows)) == counts
         whole &= ~np.isin(code[rows, 0], (SCALAR_MAX, SCALAR_MIN))
         np.add.at(code[:, WORDS - 1], rows[whole], (SCALAR_FIRST - SCALAR_ADD) << 2 * bits[whole])
 
-    def _private(self) -> list[int]:
-        """List the places whose adjoints the run alone adds to."""
+    def _private(self) -> Any:
+        """Mark the places whose adjoints the run alone adds to."""
         storages, places = self.tape.storages, self.scalars.places
-        found = list(self.fresh)
-        for s in self.inner:
-            place = places.get(s)
-            if place is not None and storages[s].number == self.number:
-                found += range(place, place + storages[s].size)
-        return found
+        found = bytearray(self.scalars.sizes[self.number])
+        for place in self.fresh:
+            found[place] = 1
+        for s in self.inner & places.keys():
+            if storages[s].number == self.number:
+                place, size = places[s], storages[s].size
+                found[place : place + size] = b"\1" * size
+        return np.frombuffer(found, bool)
 
     # ---- operands and results ------------------------------------------------------------------------------------------
 
@@ -337,10 +344,10 @@ class _Run:
         if op.code in (ADD, SUBTRACT):
             at = len(self.code)
             self._sum(op.code, z, x, y, active)
-            if self.code[at] == ADD and not out and self._read_once(s, operands):
+            if s in self.once and self.code[at] == ADD and not out and self._steady(operands):
                 self.sums[z] = at
         else:
-            if op.code == MULTIPLY and not out and self._read_once(s, operands):
+            if op.code == MULTIPLY and s in self.once and not out and self._steady(operands):
                 self.products[z] = len(self.code)
             self.code += op.code, z, x, y, w, active
         self.code += out
@@ -378,32 +385,34 @@ class _Run:
                 self._sum(op.code, places[0], places[1], places[2], active)
             else:
                 self.code += op.code, *places, active
-        if op.code == MULTIPLY and not out and self._read_once(self.scalars._of[result], operands):
+        if op.code == MULTIPLY and not out and self.scalars._of[result] in self.once and self._steady(operands):
             self.products.update(zip(z, range(start, len(self.code), WORDS), strict=True))
         self.code += out
 
-    def _read_once(self, s: int, operands: Sequence[int]) -> bool:
-        """Whether a result is read once, in this run, and its operands may be read that late."""
-        scalars = self.scalars
-        alone = s in self.inner and scalars._readers[s] == 1 and s not in scalars.kept
-        return alone and not any(scalars._of[b] in scalars._written for b in operands)
+    def _steady(self, operands: Sequence[int]) -> bool:
+        """Whether operands may be read late: nothing is written over them."""
+        written = self.scalars._written
+        return not written or written.isdisjoint([self.scalars._of[b] for b in operands])
 
     def _sum(self, op: int, z: int, x: int, y: int, active: int) -> None:
-        """Append a sum or difference; it takes in a product that it alone reads."""
+        """Append a sum or difference; it takes in a product, or a sum, that it alone reads."""
+        products, sums = self.products, self.sums
         w = x
-        for source, other, flows, rest in ((x, y, active & 3, active >> 2), (y, x, active >> 2, active & 3)):
-            at = self.products.pop(source, None)
-            if at is not None:
+        for source, other in ((x, y), (y, x)):
+            if source in products:
+                at = products.pop(source)
                 reflected = SCALAR_MULTIPLY_SUBTRACT if source == x else SCALAR_SUBTRACT_PRODUCT
                 op = SCALAR_MULTIPLY_ADD if op == ADD else reflected
-            elif op == ADD:
-                at = self.sums.pop(source, None)
-                op = ADD if at is None else SCALAR_ADD_ADD
-            if at is not None:
-                _, _, x, y, _, inner = self.code[at : at + WORDS]
-                w, active = other, (inner if flows else 0) | rest << 4
-                self.code[at] = -1
-                break
+            elif op == ADD and source in sums:
+                at = sums.pop(source)
+                op = SCALAR_ADD_ADD
+            else:
+                continue
+            flows, rest = (active & 3, active >> 2) if source == x else (active >> 2, active & 3)
+            _, _, x, y, _, inner = self.code[at : at + WORDS]
+            w, active = other, (inner if flows else 0) | rest << 4
+            self.code[at] = -1
+            break
         self.code += op, z, x, y, w, active
 
     def _assign(self, operand: int, target: int, saved: int) -> None:
