@@ -10,11 +10,10 @@ import numpy as np
 
 from .grouping import WRITES
 from .kernels.table import Elementwise, Op, Structural
-from .tape import CONSTANT, STORED, Buffer, Storage, Wengert
+from .tape import CONSTANT, FLOAT, STORED, Buffer, Storage, Wengert
 
 #: ops that do more than compute their results from their operands
 EFFECTS = {*WRITES, "guard", "nonzero"}
-FLOAT = np.dtype(float)
 
 
 def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
@@ -38,7 +37,9 @@ def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
                 constants.update([of[b] for b in results])
                 continue
             if share and unsteady.isdisjoint(sources):
-                key = (op.name, *sources, *[forms[b] for b in operands], *[forms[b] for b in results])
+                key: tuple[Any, ...] = (op.name, *sources)
+                if not (forms.keys().isdisjoint(operands) and forms.keys().isdisjoint(results)):
+                    key += (tuple([forms.get(b) for b in (*operands, *results)]),)
                 if parameters:
                     key += tuple(sorted((name, repr(value)) for name, value in parameters.items()))
                 former = known.setdefault(key, results)
@@ -71,15 +72,13 @@ def _unsteady(tape: Wengert) -> set[int]:
     return found
 
 
-def _forms(tape: Wengert) -> list[int]:
-    """Give each buffer a number for all that it is but its storage: two of one form in one storage are the same."""
-    forms: dict[Any, int] = {}
-    return [
-        0
-        if b.dtype is FLOAT and not b.shape and not b.offset
-        else forms.setdefault((b.dtype.num, b.offset, b.shape, b.strides), len(forms) + 1)
-        for b in tape.buffers
-    ]
+def _forms(tape: Wengert) -> dict[int, Any]:
+    """Say for each buffer what it is apart from its storage, unless it is a number in double precision at its start."""
+    return {
+        i: (b.dtype.num, b.offset, b.shape, b.strides)
+        for i, b in enumerate(tape.buffers)
+        if b.shape or b.offset or b.dtype is not FLOAT
+    }
 
 
 def _fold(made: Wengert, op: Op, operands: tuple[int, ...], results: tuple[int, ...], parameters: Any) -> None:

@@ -89,6 +89,9 @@ class Planner:
         self.writes = [[of[b] for b in results] for results in tape.result_buffers]
         #: the storages that a derivative flows to in an instruction's reverse sweep, if they have adjoints
         self.carried = [[read[i] for i in carriers(op)] for op, read in zip(tape.ops, self.reads, strict=True)]
+        whole = {s for s, storage in enumerate(tape.storages) if storage.number not in (F8, F4)}
+        if whole:
+            self.carried = [[s for s in sources if s not in whole] for sources in self.carried]
         self.target, self.wrt = target, list(wrt)
         self.needed, self.used = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
@@ -117,7 +120,6 @@ class Planner:
         tape, writes, carried = self.tape, self.writes, self.carried
         # more than one round only where memory is written to after it was read
         rewrites = any(tape.ops[k].name in WRITES for k in self.needed)
-        floats = {s for s, storage in enumerate(tape.storages) if storage.number in (F8, F4)}
         reached = set(wrt)
         changed = True
         while changed:
@@ -126,7 +128,7 @@ class Planner:
             for k in self.needed:
                 if not reached.isdisjoint(carried[k]):
                     active.append(k)
-                    reached.update([s for s in writes[k] if s in floats])
+                    reached.update(writes[k])
             changed = rewrites and len(reached) != before
         leading = {self.storage_of[target]} & reached
         changed = True
@@ -134,7 +136,7 @@ class Planner:
             before = len(leading)
             for k in reversed(active):
                 if not leading.isdisjoint(writes[k]):
-                    leading.update([s for s in carried[k] if s in reached])
+                    leading.update(reached.intersection(carried[k]))
             changed = rewrites and len(leading) != before
         return leading | set(wrt)
 

@@ -51,6 +51,7 @@ ANY = -1
 OUTER = 64
 
 COPY, ADD, SUBTRACT, MULTIPLY = (OPS[name].code for name in ("copy", "add", "subtract", "multiply"))
+SUMS = (ADD, SUBTRACT)
 REDUCTIONS = {"sum": SCALAR_SUM, "max": SCALAR_MAX, "min": SCALAR_MIN}
 
 #: words of an instruction while a run is made: op, z, x, y, w, activity
@@ -64,6 +65,18 @@ def computed_class(tape: Wengert, k: int) -> int:
         return int(parameters["computed"])
     number = tape.storages[tape.buffers[tape.result_buffers[k][0]].storage].number
     return I8 if number == B1 else number  # truth values are computed as integers
+
+
+def _open(op: Elementwise) -> int:
+    """Give the bits of those operands through which a derivative flows."""
+    bits = _OPEN.get(op.code)
+    if bits is None:
+        partials = enumerate(op.partials)
+        bits = _OPEN[op.code] = sum(SCALAR_ADD << 2 * i for i, partial in partials if partial is not None)
+    return bits
+
+
+_OPEN: dict[int, int] = {}
 
 
 class Scalars:
@@ -86,8 +99,9 @@ class Scalars:
         self._written = {of[tape.result_buffers[k][0]] for k in needed if tape.ops[k].name in ("assign", "scatter")}
         self._shared = self._written if target is None else self._written | {target}
         self._constants: dict[tuple[int, int], int] = {}
-        #: class -> buffer of one number -> its place in the slab
-        self._numbers: dict[int, dict[int, int]] = {F8: {}, F4: {}}
+        #: class -> for each buffer its place in the slab, if it is of one number and was met already, else -1
+        self._numbers = {F8: [-1] * len(of), F4: [-1] * len(of)}
+        self._flows = [SCALAR_ADD if s in adjoints else 0 for s in of]  # for each buffer, whether it has an adjoint
 
     def kind(self, k: int) -> int | None:
         """Give the number class of the scalar runs that an instruction can be in: F8, F4 or `ANY`; None for none."""
@@ -311,45 +325,50 @@ class _Run:
     # ---- instructions --------------------------------------------------------------------------------------------------
 
     def _elementwise(self, op: Elementwise, operands: Sequence[int], result: int) -> None:
-        scalars, number, numbers = self.scalars, self.number, self.numbers
-        of, adjoints = scalars._of, scalars.adjoints
-        s = of[result]
+        scalars, code = self.scalars, op.code
+        s = scalars._of[result]
         active = 0
-        if s in adjoints:
-            bit = SCALAR_ADD
-            for partial, b in zip(op.partials, operands, strict=True):
-                if partial is not None and of[b] in adjoints:
-                    active |= bit
-                bit <<= 2
+        flows = scalars._flows
+        if flows[result]:
+            active = flows[operands[0]]
+            if len(operands) > 1:
+                active |= flows[operands[1]] << 2
+                if len(operands) > 2:
+                    active |= flows[operands[2]] << 4
+            active &= _open(op)
             if active:
                 self.active = True
         shape = self.tape.buffers[result].shape
-        if op.code == COPY and self._is_alias(operands[0], result):
+        if code == COPY and self._is_alias(operands[0], result):
             self._alias(self._read(operands[0], shape), result)
             return
         if shape:
             self._spread(op, [self._read(b, shape) for b in operands], operands, result, active)
             return
-        one = [numbers[b] if b in numbers else self._read(b, ())[0] for b in operands]
-        x = one[0]
-        y = one[1] if len(one) > 1 else x
-        w = one[2] if len(one) > 2 else x
+        numbers, places = self.numbers, scalars.places
+        x = y = w = numbers[operands[0]]
+        if x < 0:
+            x = y = w = self._read(operands[0], ())[0]
+        if len(operands) > 1:
+            y = numbers[operands[1]]
+            if y < 0:
+                y = self._read(operands[1], ())[0]
+            if len(operands) > 2:
+                w = self._read(operands[2], ())[0]
         storage = self.tape.storages[s]
         out: Sequence[int] = ()
-        if storage.size == 1 and storage.number == number and s not in scalars.places:  # the most common by far
-            z = numbers[result] = scalars.places[s] = scalars.sizes[number]
-            scalars.sizes[number] += 1
+        if s not in places and storage.size == 1 and storage.number == self.number:  # the most common by far
+            z = numbers[result] = places[s] = scalars.place(self.number)
         else:
             (z,), out = self._write(result, shape, op.boolean)
-        if op.code in (ADD, SUBTRACT):
-            at = len(self.code)
-            self._sum(op.code, z, x, y, active)
-            if s in self.once and self.code[at] == ADD and not out and self._steady(operands):
-                self.sums[z] = at
+        at = len(self.code)
+        if code in SUMS:
+            code = self._sum(code, z, x, y, active)
         else:
-            if op.code == MULTIPLY and s in self.once and not out and self._steady(operands):
-                self.products[z] = len(self.code)
-            self.code += op.code, z, x, y, w, active
+            self.code += code, z, x, y, w, active
+        waiting = self.products if code == MULTIPLY else self.sums if code == ADD else None
+        if waiting is not None and s in self.once and not out and self._steady(operands):
+            waiting[z] = at
         self.code += out
 
     def _is_alias(self, operand: int, result: int) -> bool:
@@ -381,7 +400,7 @@ class _Run:
         read += [read[0]] * (3 - len(read))
         start = len(self.code)
         for places in zip(z, *read, strict=True):
-            if op.code in (ADD, SUBTRACT):
+            if op.code in SUMS:
                 self._sum(op.code, places[0], places[1], places[2], active)
             else:
                 self.code += op.code, *places, active
@@ -394,8 +413,8 @@ class _Run:
         written = self.scalars._written
         return not written or written.isdisjoint([self.scalars._of[b] for b in operands])
 
-    def _sum(self, op: int, z: int, x: int, y: int, active: int) -> None:
-        """Append a sum or difference; it takes in a product, or a sum, that it alone reads."""
+    def _sum(self, op: int, z: int, x: int, y: int, active: int) -> int:
+        """Append a sum or difference, which takes in a product, or a sum, that it alone reads; give its op."""
         products, sums = self.products, self.sums
         w = x
         for source, other in ((x, y), (y, x)):
@@ -414,6 +433,7 @@ class _Run:
             self.code[at] = -1
             break
         self.code += op, z, x, y, w, active
+        return op
 
     def _assign(self, operand: int, target: int, saved: int) -> None:
         """Write in place: save what is overwritten; on the way back take the adjoint away, and put the saved back."""
