@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -158,9 +159,6 @@ class Planner:
         self._runs: dict[int, tuple[int, bool]] = {}  # group -> the parameters' place, whether there is a way back
         self._outside: dict[int, set[int]] = {}  # group of scalars -> the storages that it reaches outside the slabs
         self._dear: dict[int, set[int]] = {}
-        self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
-        self._writers: dict[int, tuple[int, ...]] = {}
-        self._feeders: dict[int, tuple[int, ...]] = {}
         self._form_groups()
         if self.target is not None:
             self._clear(self.storage_of[self.target])
@@ -173,9 +171,9 @@ class Planner:
         return plan
 
     def _form_groups(self) -> None:
-        """Group the instructions; find what each group leaves in memory, and what its reverse sweep reads."""
-        tape, of = self.tape, self.storage_of
-        target = None if self.target is None else of[self.target]
+        """Group the instructions, and make the scalar runs."""
+        tape = self.tape
+        target = None if self.target is None else self.storage_of[self.target]
         self.scalars = scalars = Scalars(tape, self.needed, self.adjoints, self.kept, target)
         self.grouping = Grouping(tape, self.needed, scalars, "blocks" in self.passes)
         self.groups = self.grouping.groups
@@ -184,16 +182,28 @@ class Planner:
                 words, active = scalars.run(group.instructions)
                 self._runs[g] = self._words(words), active
                 self.plan.work += len(group.instructions)
-        readers, writers = self._readers, self._writers
-        feeders = self._feeders  # storage -> groups whose reverse sweeps add to its adjoint
+        for g in self._runs:
+            instructions = self.groups[g].instructions
+            touched = chain.from_iterable(
+                [self.reads[k] for k in instructions] + [self.writes[k] for k in instructions]
+            )
+            self._outside[g] = set(touched).difference(scalars.places)
+        if any(group.kind == BLOCK for group in self.groups):
+            self._find_flows(target)
+        else:  # the groups run in their order, whatever they read
+            self.flows = [Flow(set(), set(), set(), self._goes_back(group), False) for group in self.groups]
+
+    def _find_flows(self, target: int | None) -> None:
+        """Find what each group leaves in memory, and what its reverse sweep reads."""
+        readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
+        writers: dict[int, tuple[int, ...]] = {}
+        feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
         read, made, fed = [], [], []
         for g, group in enumerate(self.groups):
             mine = (g,)
             read.append({s for k in group.instructions for s in self.reads[k]})
             made.append({s for k in group.instructions for s in self.writes[k]})
             fed.append(self._fed_by(group))
-            if group.kind == SCALARS:
-                self._outside[g] = (read[g] | made[g]) - scalars.places.keys()
             for known, found in ((readers, read[g]), (writers, made[g]), (feeders, fed[g])):
                 again = found & known.keys()
                 known.update(dict.fromkeys(found - again, mine))
@@ -209,7 +219,7 @@ class Planner:
             overwritten, kept = self.grouping.overwritten, self.kept
             self.stored.append({s for s in made[g] if readers.get(s, mine) != mine or s in kept or s in overwritten})
             self.fed.append({s for s in made[g] if feeders.get(s, mine) != mine})
-            reverse = bool(fed[g]) or self._undoes(group)
+            reverse = self._goes_back(group)
             reading = self._read_back(g, group) if reverse else set()
             reads = {w for s in reading for w in writers.get(s, ())}
             if group.kind == SCALARS and self._loads(reading, group.number):
@@ -233,9 +243,15 @@ class Planner:
                 found.update(self.carried[k])
         return found & self.adjoints
 
-    def _undoes(self, group: Group) -> bool:
-        """Whether a group's reverse sweep puts back what it overwrote."""
-        return any(self.tape.ops[k].name in WRITES for k in group.instructions)
+    def _goes_back(self, group: Group) -> bool:
+        """Whether a group has a reverse sweep: to add to adjoints, or to put back what it overwrote."""
+        adjoints = self.adjoints
+        for k in group.instructions:
+            made = self.writes[k]
+            flows = made and made[0] in adjoints and not adjoints.isdisjoint(self.carried[k])
+            if flows or self.tape.ops[k].name in WRITES:
+                return True
+        return False
 
     def _loads(self, reading: set[int], number: int) -> bool:
         """Whether a scalar run reads one of some storages by copies that its own forward sweep makes."""
