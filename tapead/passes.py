@@ -31,14 +31,15 @@ def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
     columns = zip(tape.ops, tape.operand_buffers, tape.result_buffers, tape.parameters, strict=True)
     for k, (op, operands, results, parameters) in enumerate(columns):
         sources = [home[of[b]] for b in operands]
-        if results and op.name not in EFFECTS and unsteady.isdisjoint([of[b] for b in results]):
+        steady = not unsteady or unsteady.isdisjoint([of[b] for b in results])
+        if results and steady and op.name not in EFFECTS:
             if fold and operands and constants.issuperset(sources):
                 _fold(made, op, operands, results, parameters)
                 constants.update([of[b] for b in results])
                 continue
-            if share and unsteady.isdisjoint(sources):
+            if share and (not unsteady or unsteady.isdisjoint(sources)):
                 key: tuple[Any, ...] = (op.name, *sources)
-                if not (forms.keys().isdisjoint(operands) and forms.keys().isdisjoint(results)):
+                if forms and not (forms.keys().isdisjoint(operands) and forms.keys().isdisjoint(results)):
                     key += (tuple([forms.get(b) for b in (*operands, *results)]),)
                 if parameters:
                     key += tuple(sorted((name, repr(value)) for name, value in parameters.items()))
@@ -51,7 +52,7 @@ def simplify(tape: Wengert, fold: bool, share: bool) -> Wengert:
     for column in ("ops", "operand_buffers", "result_buffers", "parameters", "places"):
         whole = getattr(tape, column)
         setattr(made, column, [whole[k] for k in left])
-    if any(home[s] != s for s in of):
+    if len(left) < len(tape):
         made.buffers = [
             b if home[b.storage] == b.storage else Buffer(home[b.storage], b.dtype, b.shape, b.strides, b.offset)
             for b in tape.buffers

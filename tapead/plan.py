@@ -89,7 +89,10 @@ class Planner:
         self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
         self.writes = [[of[b] for b in results] for results in tape.result_buffers]
         #: the storages that a derivative flows to in an instruction's reverse sweep, if they have adjoints
-        self.carried = [[read[i] for i in carriers(op)] for op, read in zip(tape.ops, self.reads, strict=True)]
+        self.carried = [
+            read if len(open_ := carriers(op)) == len(read) else [read[i] for i in open_]
+            for op, read in zip(tape.ops, self.reads, strict=True)
+        ]
         whole = {s for s, storage in enumerate(tape.storages) if storage.number not in (F8, F4)}
         if whole:
             self.carried = [[s for s in sources if s not in whole] for sources in self.carried]
@@ -339,10 +342,11 @@ class Planner:
         self._row("sweeps", "clear", self._words([self._beginnings[s], size // 4]), REVERSE, ())
 
     def _find_beginnings(self) -> dict[int, int]:
-        """Give, for each storage with an adjoint, a buffer that begins where it does."""
+        """Give, for each array with an adjoint, a buffer that begins where it does."""
         tape = self.tape
-        found = {b.storage: i for i, b in enumerate(tape.buffers) if b.offset == 0 and b.storage in self.adjoints}
-        for s in self.adjoints - found.keys():
+        arrays = {s for s in self.adjoints if tape.storages[s].size > 1}
+        found = {self.storage_of[i]: i for i, b in enumerate(tape.buffers) if b.offset == 0} if arrays else {}
+        for s in arrays - found.keys():
             found[s] = tape.new_buffer(s, STORED[tape.storages[s].number], (tape.storages[s].size,))
             self.storage_of.append(s)
         return found
@@ -512,10 +516,8 @@ class Planner:
         last = len(plan.rows)
         spans: dict[int, tuple[int, int]] = {}
         sizes: dict[int, int] = {}
-        for s in sorted(used):
+        for s in sorted(used - scalars.places.keys()):
             storage = tape.storages[s]
-            if s in plan.value_places:
-                continue
             if storage.kind == CONSTANT:
                 if storage.size == 1:
                     plan.value_places[s] = take(ITEM[storage.number], 8)
@@ -528,8 +530,8 @@ class Planner:
             elif (s, False) in self._spans:
                 first, final = self._spans[s, False]
                 spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), self._bytes(s)
-        for s in sorted(self.adjoints):
-            if s in self.scalars.places or s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
+        for s in sorted(self.adjoints - scalars.places.keys()):
+            if s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
                 continue
             if self._bytes(s) <= SMALL:
                 plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
@@ -539,9 +541,9 @@ class Planner:
         start = take(0, 64)
         for number in (F8, F4):
             plan.adjoint_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
-        for s in sorted(scalars.places.keys() & self.adjoints):
-            number = tape.storages[s].number
-            plan.adjoint_places[s] = plan.adjoint_slabs[number] + ITEM[number] * scalars.places[s]
+        ahead = {number: plan.adjoint_slabs[number] - plan.value_slabs[number] for number in (F8, F4)}
+        for s in scalars.places.keys() & self.adjoints:
+            plan.adjoint_places[s] = plan.value_places[s] + ahead[tape.storages[s].number]
         for s in sorted(self._zeros - scalars.places.keys()):
             plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))

@@ -267,8 +267,10 @@ class _Run:
             self.numbers[buffer] = place
             return [place] * math.prod(shape)
         elements = self._elements(buffer, shape)
-        if self.copied and all((s, e) in self.copied for e in elements):
-            return [self.copied[s, e] for e in elements]
+        if self.copied:
+            sources = [self.copied.get((s, e), -1) for e in elements]
+            if -1 not in sources:
+                return sources
         first = scalars.place_of(s, self.number)
         if first is not None:
             if not shape:
