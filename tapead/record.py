@@ -376,7 +376,6 @@ class Recording(Wengert):
         levels = 0
         lifted: Sequence[Any] = operands
         plain = True  # numbers in double precision only
-        partials = op.partials
         for k, operand in enumerate(operands):
             kind = type(operand)
             if kind is not Tensor and kind is not float and kind is not int:
@@ -386,7 +385,7 @@ class Recording(Wengert):
             if kind is Tensor:
                 if operand.tape is not self:
                     self.reject(operand)
-                if partials[k] is not None:
+                if op.partials[k] is not None:
                     levels |= operand.storage.levels
                 operand = operand._value
                 kind = type(operand)
@@ -406,8 +405,11 @@ class Recording(Wengert):
             return self._elementwise_made(op, lifted, values, value, levels, weak, place)
         if (type(value) is float) is not weak:
             value = float(value) if weak else np.float64(value)
-        result = self.made(value, F8, levels, weak)
-        self._append_elementwise(op, lifted, result, None, place)
+        storage = Storage(VALUE, F8, 1, levels)
+        self.storages.append(storage)
+        result = Tensor(self, len(self.buffers), value, storage, weak)
+        self.buffers.append(Buffer(len(self.storages) - 1, FLOAT, (), ()))
+        self._append_elementwise(op, lifted, self.keep(result), None, place)
         return result
 
     def _elementwise_made(
@@ -455,7 +457,14 @@ class Recording(Wengert):
     def _append_elementwise(
         self, op: Any, operands: Sequence[Any], result: Tensor, parameters: dict[str, Any] | None, place: Place
     ) -> None:
-        buffers = tuple([o.buffer if type(o) is Tensor else self.constant(o) for o in operands])
+        if len(operands) == 2:
+            x, y = operands
+            buffers: tuple[int, ...] = (
+                x.buffer if type(x) is Tensor else self.constant(x),
+                y.buffer if type(y) is Tensor else self.constant(y),
+            )
+        else:
+            buffers = tuple([self.operand(o) for o in operands])
         if self.kept is not None:
             self.keep_operands(operands)
         self.ops.append(op)
