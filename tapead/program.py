@@ -90,8 +90,8 @@ class Program:
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
         count = len(self.buffers)
-        items = np.array([ITEM[self.storages[b.storage].number] for b in self.buffers], np.int64)
-        self.storage_of = np.array([b.storage for b in self.buffers], np.int64)
+        self.storage_of = np.array(planner.storage_of, np.int64)
+        items = np.array([ITEM[s.number] for s in self.storages], np.int64)[self.storage_of]
         self.offsets = np.array([b.offset for b in self.buffers], np.int64) * items
         self.input_buffers = [np.flatnonzero(self.storage_of == s) for s in self.inputs] if count else []
         sweeps = library.load("sweeps")
@@ -241,10 +241,8 @@ class Workspace:
             raw[place : place + value.nbytes] = value.view(np.uint8)
         storage_bases = np.zeros(len(program.storages), np.int64)
         adjoint_bases = np.zeros(len(program.storages), np.int64)
-        for s, place in plan.value_places.items():
-            storage_bases[s] = base + place
-        for s, place in plan.adjoint_places.items():
-            adjoint_bases[s] = base + place
+        for bases, places in ((storage_bases, plan.value_places), (adjoint_bases, plan.adjoint_places)):
+            bases[list(places)] = base + np.array(list(places.values()), np.int64)
         for s, storage in enumerate(program.storages):
             if storage.kind == CONSTANT and storage.size != 1 and s not in plan.value_places:
                 storage_bases[s] = _address(storage.data)
