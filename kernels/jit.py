@@ -12,7 +12,7 @@ from numba.core import untyped_passes
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.runtime import rtsys
 from numba.core.sigutils import normalize_signature
 
@@ -28,17 +28,14 @@ _NEEDLESS = (
 )
 
 
-class _Compiler(CompilerBase):
-    """numba's compiler without the passes that find nothing to do in a kernel; they are a fifth of the compile time."""
+class _Whole(JITCodeLibrary):
+    """The code of an entry point, which is optimised as a whole: to optimise functions before that gains nothing."""
 
-    def define_pipelines(self) -> list[Any]:
-        whole = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        whole.passes = [entry for entry in whole.passes if entry[0] not in _NEEDLESS]
-        whole.finalize()
-        return [whole]
+    def _optimize_functions(self, module: Any) -> None:
+        pass
 
 
-class _Ingredient(JITCodeLibrary):
+class _Part(_Whole):
     """The code of a function that other kernels call: it is optimised, and becomes machine code, as a part of them only.
 
     Otherwise numba would do all that for each function by itself, and once more wherever it is called.
@@ -51,9 +48,6 @@ class _Ingredient(JITCodeLibrary):
     def set_env(self, name: str, environment: Any) -> None:
         """Do without the environment: a kernel has no Python objects."""
 
-    def _optimize_functions(self, module: Any) -> None:
-        pass
-
     def _optimize_final_module(self) -> None:
         pass
 
@@ -61,14 +55,27 @@ class _Ingredient(JITCodeLibrary):
         self._finalized = True
 
 
-class _InnerCompiler(_Compiler):
+class _Compiler(Compiler):
+    """numba's compiler without the passes that find nothing to do in a kernel."""
+
+    library = _Whole
+
     def define_pipelines(self) -> list[Any]:
-        self.state.library = _Ingredient(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
-        return super().define_pipelines()
+        state = self.state
+        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        whole = DefaultPassBuilder.define_nopython_pipeline(state)
+        whole.passes = [entry for entry in whole.passes if entry[0] not in _NEEDLESS]
+        whole.finalize()
+        return [whole]
+
+
+class _PartCompiler(_Compiler):
+    library = _Part
 
 
 _options: dict[str, Any] = {"error_model": "numpy", "no_rewrites": True}
-_inner = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _InnerCompiler, **_options}
+_inner = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _PartCompiler, **_options}
 
 #: a function that other kernels call
 kernel: Any = njit(**_inner)
