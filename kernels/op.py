@@ -88,6 +88,10 @@ class Structural(Op):
     None) an active operand. `samples` gives (operands, parameters) for the bulk tests.
     `stores` says that `words` heeds parameters["first"], a bit mask of operands: their adjoints are stored by the reverse
     kernel, not added to. Adjoints are written in the order of the operands, each as a whole before the next.
+    `tangent(record, parameters, dots, results, operands)` writes the tangent of the first result on the tape, where it is
+    not to be derived from the rule; dots has None for an operand without a tangent, and one at least that is not None.
+    An op that is in no group, for it was made at run time, gives the address of its kernel in a direction ("forward",
+    "reverse") by `address(direction, operands, results)`.
     """
 
     group: str = ""
@@ -96,6 +100,8 @@ class Structural(Op):
     restore: Callable[..., int] | None = None
     active: tuple[int, ...] = ()
     rule: Callable[..., tuple[Any, ...]] | None = None
+    tangent: Callable[..., Any] | None = None
+    address: Callable[[str, Sequence[Layout], Sequence[Layout]], int] | None = None
     words: Callable[[Sequence[Layout], Sequence[Layout], dict[str, Any]], list[int]] = plain_words
     scratch: Callable[[Sequence[Layout], Sequence[Layout]], int] = no_scratch
     contiguous: bool = True

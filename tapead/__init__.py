@@ -9,6 +9,7 @@ from .define import Tape
 from .errors import TapeadError
 from .explanation import explain, profile
 from .parallel import get_threads, set_threads, threads
+from .primitives import primitive
 from .record import stop_gradient
 from .switches import PASSES, options
 from .tensor import Tensor
@@ -31,6 +32,7 @@ __all__ = [
     "numerical_grad",
     "numpy",
     "options",
+    "primitive",
     "profile",
     "set_threads",
     "stop_gradient",

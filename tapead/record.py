@@ -513,9 +513,10 @@ class Recording(Wengert):
 
     # ---- structural ops ----------------------------------------------------------------------------------------------
 
-    def structural(self, name: str, *operands: Any, **parameters: Any) -> Any:
-        """Record a structural op by name; give its result, or results."""
-        op = OPS[name]
+    def structural(self, which: str | Structural, *operands: Any, **parameters: Any) -> Any:
+        """Record an op, by name if it is in the table; give its result, or results."""
+        op = OPS[which] if isinstance(which, str) else which
+        name = op.name
         if isinstance(op, Elementwise):
             return self.elementwise(op, operands)
         if not isinstance(op, Structural):
