@@ -5,7 +5,7 @@ it and kept in memory, for what a user gives cannot be cached on disk. Operands 
 """
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 from .constants import F8, RAISED, SCRATCH
+from .jit import kernel
 from .pointers import as_f4, as_f8, as_i8, shifted
 
-#: what a user's function is compiled with; numba's own options that may be kept
-_OPTIONS = {"error_model": "numpy"}
+#: options that a user's function may have been jitted with, and keeps
 _KEPT = ("fastmath", "boundscheck", "inline", "forceinline")
 
 #: the types of numbers that a function of numbers may return
@@ -31,7 +31,8 @@ def jitted(function: Any) -> Any:
     """Give a dispatcher of a Python function, or of one that is jitted already: division by zero gives inf or NaN."""
     options = getattr(function, "targetoptions", {})
     kept = {name: options[name] for name in _KEPT if options.get(name) is not None}
-    return njit(**kept, **_OPTIONS)(getattr(function, "py_func", function))
+    compile_function: Any = njit(error_model="numpy", **kept)
+    return compile_function(getattr(function, "py_func", function))
 
 
 def real(number: int) -> Any:
@@ -55,21 +56,21 @@ def frozen(typing_context: Any, array: Any) -> Any:
     return made(array), codegen
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator, unused-ignore]
+@kernel
 def clear(pointer, count):  # type: ignore[no-untyped-def]
     """Set some numbers to zero."""
     for i in range(count):
         pointer[i] = 0
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator, unused-ignore]
+@kernel
 def add(pointer, source, count):  # type: ignore[no-untyped-def]
     """Add some numbers to others."""
     for i in range(count):
         pointer[i] += source[i]
 
 
-@njit(**_OPTIONS)  # type: ignore[untyped-decorator, unused-ignore]
+@kernel
 def row_offset(row, dims, strides, axes):  # type: ignore[no-untyped-def]
     """Give where a row begins in an operand: rows are counted over all axes but the last."""
     offset = 0
@@ -84,7 +85,7 @@ class Entry:
     """A compiled wrapper: its address, and itself as a function of four addresses that Python can call."""
 
     compiled: Any
-    call: Callable[[int, int, int, int], int]
+    call: Any
 
     @property
     def address(self) -> int:
@@ -106,9 +107,10 @@ def _entry(lines: Sequence[str], number: int, functions: dict[str, Any]) -> Entr
         **functions,
     }
     exec("\n".join(["def body(p, values, adjoints, services):", *(f"    {line}" for line in lines)]), scope)
-    body = njit(**_OPTIONS)(scope["body"])
+    body = kernel(scope["body"])
+    compile_entry: Any = cfunc(types.int64(*[types.int64] * 4), error_model="numpy")
 
-    @cfunc(types.int64(*[types.int64] * 4), **_OPTIONS)  # type: ignore[untyped-decorator, unused-ignore]
+    @compile_entry
     def entry(p, values, adjoints, services):  # type: ignore[no-untyped-def]
         try:
             body(as_i8(p), as_i8(values), as_i8(adjoints), as_i8(services))

@@ -88,6 +88,10 @@ def _shortened(text: str) -> str:
     return "\n".join(lines)
 
 
+def _address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
 class Primitive:
     """An op of a user's own, made by `tapead.primitive`: call it on arrays and numbers, or on traced values.
 
@@ -172,8 +176,8 @@ class Primitive:
         layouts = [Layout(k, x.shape, row_major(x.shape), number) for k, x in enumerate(every)]
         given, made = layouts[: self.arity], layouts[self.arity :]
         p = np.array([0, number, *self.words(given, made, {})], np.int64)
-        table = np.array([x.__array_interface__["data"][0] for x in every], np.int64)
-        status = self._entry("forward", given, made).call(*(x.__array_interface__["data"][0] for x in (p, table)), 0, 0)
+        table = np.array([_address(x) for x in every], np.int64)
+        status = self._entry("forward", given, made).call(_address(p), _address(table), 0, 0)
         if status:
             raise TapeadValueError(f"{self!r} raised an exception")
         return self.packed([z[()] for z in results])
