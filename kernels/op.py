@@ -90,8 +90,8 @@ class Structural(Op):
     kernel, not added to. Adjoints are written in the order of the operands, each as a whole before the next.
     `tangent(record, parameters, dots, results, operands)` writes the tangent of the first result on the tape, where it is
     not to be derived from the rule; dots has None for an operand without a tangent, and one at least that is not None.
-    An op that is in no group, for it was made at run time, gives the address of its kernel in a direction ("forward",
-    "reverse") by `address(direction, operands, results)`.
+    `broadcasts` says that operands broadcast, as those of an elementwise op do. An op that is in no group, for it was made
+    at run time, gives the address of its kernel in a direction ("forward", "reverse") by `address(direction, operands, results)`.
     """
 
     group: str = ""
@@ -107,6 +107,7 @@ class Structural(Op):
     contiguous: bool = True
     checks: bool = False
     stores: bool = False
+    broadcasts: bool = False
     samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []
 
     @property

@@ -98,6 +98,8 @@ class Primitive:
     `op` is what stands on the tape; `hint` says what to give where a derivative is missing.
     """
 
+    broadcasts = False
+
     def __init__(self, name: str, arity: int, active: Sequence[int], doc: str, hint: str) -> None:
         self.name = self.__name__ = name
         self.arity, self.hint = arity, hint
@@ -120,6 +122,7 @@ class Primitive:
             words=self.words,
             scratch=self.scratch,
             address=self.address,
+            broadcasts=self.broadcasts,
         )
 
     def __repr__(self) -> str:
@@ -141,9 +144,8 @@ class Primitive:
         recording = tensor.tape
         lifted = [recording.lift(o) for o in operands]
         dtype = self._dtype(lifted)
-        return recording.structural(
-            self.op,
-            *(recording.cast(o, dtype, copy=False) if type(o) is Tensor else np.asarray(o, dtype)[()] for o in lifted),
+        return self.recorded(
+            [recording.cast(o, dtype, copy=False) if type(o) is Tensor else np.asarray(o, dtype)[()] for o in lifted]
         )
 
     def _dtype(self, operands: Sequence[Any]) -> np.dtype[Any]:
@@ -181,6 +183,11 @@ class Primitive:
         if status:
             raise TapeadValueError(f"{self!r} raised an exception")
         return self.packed([z[()] for z in results])
+
+    def recorded(self, operands: Sequence[Any]) -> Any:
+        """Record the op on operands of one dtype, one of which is traced at least."""
+        tensor = find_tensor(operands)
+        return self.evaluate(*operands) if tensor is None else tensor.tape.structural_op(self.op, operands, {})
 
     def packed(self, results: list[Any]) -> Any:
         """Give what a call returns: the result itself, unless there are several."""
@@ -236,6 +243,8 @@ class Primitive:
 class ElementwisePrimitive(Primitive):
     """A primitive that applies a function of numbers to all elements of its operands, broadcast against each other."""
 
+    broadcasts = True
+
     def __init__(
         self,
         value: _Function,
@@ -282,23 +291,23 @@ class ElementwisePrimitive(Primitive):
             raise TapeadTypeError(f"{self.value.part} must return a real number, but returns {made}")
         return self.value.jitted
 
-    def _partial(self, k: int, record: Any, operands: Sequence[Any], result: Any) -> Any:
+    def _partial(self, k: int, operands: Sequence[Any], result: Any) -> Any:
         """Record the partial of an operand."""
         if self.partials is None:
             self.underivable()
         partial = self.partials[k]
         if partial is None:
             return np.zeros((), result.dtype)
-        return record(partial.op, *[*operands, result][: partial.arity])
+        return partial.recorded([*operands, result][: partial.arity])
 
     def rule(self, record: Any, parameters: Any, d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
-        return tuple(record("chain", d, self._partial(k, record, operands, results[0])) for k in self.op.active)
+        return tuple(record("chain", d, self._partial(k, operands, results[0])) for k in self.op.active)
 
     def tangent(self, record: Any, parameters: Any, dots: Any, results: Any, operands: Any) -> Any:
         total = None
         for k in self.op.active:
             if dots[k] is not None:
-                term = record("chain", dots[k], self._partial(k, record, operands, results[0]))
+                term = record("chain", dots[k], self._partial(k, operands, results[0]))
                 total = term if total is None else record("add", total, term)
         return total
 
@@ -392,14 +401,14 @@ class ArrayPrimitive(Primitive):
 
     def rule(self, record: Any, parameters: Any, d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
         if self._adjoints is not None:
-            made: tuple[Any, ...] = record(self._adjoints.op, d, results[0], *operands)
+            made: tuple[Any, ...] = self._adjoints.recorded([d, results[0], *operands])
             return made
         if not isinstance(self.reverse, tuple):
             self.underivable()
         found = []
         for part, operand in zip(self.reverse, operands, strict=True):
             if part is not None:
-                adjoint = record(part.op, d, results[0], *operands)
+                adjoint = part.recorded([d, results[0], *operands])
                 if adjoint.shape != operand.shape:
                     raise TapeadValueError(
                         f"{part!r} gives an adjoint of shape {adjoint.shape} for an operand of {self!r} of shape {operand.shape}"
@@ -411,7 +420,7 @@ class ArrayPrimitive(Primitive):
         if self.tangent_of is None:
             self.underivable()
         filled = [np.zeros(o.shape, o.dtype) if dot is None else dot for dot, o in zip(dots, operands, strict=True)]
-        return record(self.tangent_of.op, results[0], *operands, *filled)
+        return self.tangent_of.recorded([results[0], *operands, *filled])
 
 
 def primitive(

@@ -513,14 +513,18 @@ class Recording(Wengert):
 
     # ---- structural ops ----------------------------------------------------------------------------------------------
 
-    def structural(self, which: str | Structural, *operands: Any, **parameters: Any) -> Any:
-        """Record an op, by name if it is in the table; give its result, or results."""
-        op = OPS[which] if isinstance(which, str) else which
-        name = op.name
+    def structural(self, name: str, *operands: Any, **parameters: Any) -> Any:
+        """Record a structural op by name; give its result, or results."""
+        op = OPS[name]
         if isinstance(op, Elementwise):
             return self.elementwise(op, operands)
         if not isinstance(op, Structural):
             raise TapeadTypeError(f"{name} is no op")
+        return self.structural_op(op, operands, parameters)
+
+    def structural_op(self, op: Structural, operands: Sequence[Any], parameters: dict[str, Any]) -> Any:
+        """Record a structural op; give its result, or results."""
+        name = op.name
         if not self.live:
             self._reject_dead()
         place = user_place()
