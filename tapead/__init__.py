@@ -9,6 +9,7 @@ from .define import Tape
 from .errors import TapeadError
 from .explanation import explain, profile
 from .parallel import get_threads, set_threads, threads
+from .primitive_check import check_primitive
 from .primitives import primitive
 from .record import stop_gradient
 from .switches import PASSES, options
@@ -26,6 +27,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "check_grads",
+    "check_primitive",
     "explain",
     "get_threads",
     "grad",
