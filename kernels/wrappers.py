@@ -18,6 +18,8 @@ from .constants import F8, RAISED, SCRATCH
 from .jit import kernel
 from .pointers import as_f4, as_f8, as_i8, shifted
 
+#: what a user's function is compiled with: only wrappers call it
+_INNER: dict[str, Any] = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 #: options that a user's function may have been jitted with, and keeps
 _KEPT = ("fastmath", "boundscheck", "inline", "forceinline")
 
@@ -29,10 +31,10 @@ _C_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)
 
 def jitted(function: Any) -> Any:
     """Give a dispatcher of a Python function, or of one that is jitted already: division by zero gives inf or NaN."""
-    options = getattr(function, "targetoptions", {})
-    kept = {name: options[name] for name in _KEPT if options.get(name) is not None}
-    compile_function: Any = njit(error_model="numpy", **kept)
-    return compile_function(getattr(function, "py_func", function))
+    given = getattr(function, "targetoptions", {})
+    kept = {name: given[name] for name in _KEPT if given.get(name) is not None}
+    compiled: Any = njit(**{**_INNER, **kept})
+    return compiled(getattr(function, "py_func", function))
 
 
 def real(number: int) -> Any:

@@ -213,15 +213,16 @@ def test_large_arrays():
 
 
 def test_an_adjoint_of_zero_contributes_zero():
-    root = primitive(lambda x: math.sqrt(x), partials=(lambda x, z: 0.5 / z,), name="root")
+    slope = primitive(lambda x, z: 0.5 / z, partials=(None, lambda x, z: -0.5 / (z * z)), name="slope of root")
+    root = primitive(lambda x: math.sqrt(x), partials=(slope,), name="root")
     x = np.array([4.0, 0.0, -1.0])
-    for f in (
-        lambda x: np.sum(np.where(x > 0, root(x), x)),
-        lambda x: tapead.grad(lambda s: np.sum(np.where(x > 0, root(s * x), s * x)))(1.0) * 2.0,
-    ):
-        gradient = tapead.grad(f)(x)
-        assert np.isfinite(gradient).all()
-    np.testing.assert_array_equal(tapead.grad(lambda x: np.sum(np.where(x > 0, root(x), x)))(x), [0.25, 1.0, 1.0])
+
+    def f(x):
+        return np.sum(np.where(x > 0, root(x), x))
+
+    np.testing.assert_array_equal(tapead.grad(f)(x), [0.25, 1.0, 1.0])
+    second = tapead.grad(lambda x: np.sum(tapead.grad(f)(x) * x))
+    np.testing.assert_allclose(second(x), [0.125, 1.0, 1.0], rtol=1e-14)
 
 
 def test_nan_and_infinity_flow():
@@ -235,7 +236,8 @@ def test_an_operand_without_a_partial():
     np.testing.assert_array_equal(tapead.grad(lambda x: np.sum(scaled(x, x)))(X), X)
     constant = primitive(lambda x: 1.0 if x > 0 else 0.0, partials=(None,), name="step")
     np.testing.assert_array_equal(tapead.grad(lambda x: np.sum(constant(x) * x))(X), X > 0)
-    check_primitive(scaled, X, X + 1)
+    gradient = tapead.grad(lambda x: np.sum(scaled(np.exp(x), x) * x))(X)
+    np.testing.assert_allclose(gradient, (X + 1) * np.exp(X) * X, rtol=1e-14)
     check_primitive(constant, X)
 
 
@@ -330,7 +332,6 @@ def test_tangents_that_were_not_given():
         z = plain(x)
         with expect.error(NotImplementedError, "plain", "tangent="):
             plain.op.tangent(tape.structural, {}, [x], [z], [x])
-    check_primitive(plain, X)
 
 
 def test_tangents_by_jvp():
@@ -345,13 +346,14 @@ def test_tangents_by_jvp():
 
 
 def test_the_array_to_fill_is_zero_at_first():
-    """Also in replays, in memory that held other values before."""
-    vg = tapead.value_and_grad(
-        lambda a, x: np.sum(product(a, np.exp(product(a, x)) * np.ones(3)[:2].sum() @ A if False else x))
-    )
+    """Also in replays, in memory that holds what was there before."""
+    vg = tapead.value_and_grad(lambda a, x: np.sum(product(a, product(a.T, product(a, x)))))
     for scale in (1.0, 2.0, -3.0):
-        value, _ = vg(A * scale, V)
-        np.testing.assert_allclose(value, np.sum(A * scale @ V), atol=1e-12)
+        a = A * scale
+        value, gradient = vg(a, V)
+        expected, other = tapead.value_and_grad(lambda a, x: np.sum(a @ (a.T @ (a @ x))))(a, V)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        np.testing.assert_allclose(gradient, other, rtol=1e-12)
 
 
 def test_only_one_operand_is_differentiated():
@@ -620,8 +622,12 @@ def test_the_number_of_operands():
 def test_shapes_that_do_not_broadcast():
     with expect.error(ValueError, "length", "broadcast"):
         length(np.ones(3), np.ones(4))
-    with expect.error(ValueError, "length", r"\(3,\)", line=(test_shapes_that_do_not_broadcast, "tapead.grad")):
-        tapead.grad(lambda x: np.sum(length(x, np.ones(4))))(np.ones(3))
+
+    def f(x):
+        return np.sum(length(x, np.ones(4)))
+
+    with expect.error(ValueError, "length", r"\(3,\)", line=(f, "length(x")):
+        tapead.grad(f)(np.ones(3))
 
 
 def test_what_a_function_raises_is_an_error():
@@ -633,12 +639,15 @@ def test_what_a_function_raises_is_an_error():
         return x * x
 
     p = primitive(checked, partials=(lambda x: 2 * x,))
-    vg = tapead.value_and_grad(lambda x: np.sum(p(x)))
+
+    def f(x):
+        return np.sum(p(x))
+
+    vg = tapead.value_and_grad(f)
     np.testing.assert_array_equal(vg(X / 5)[1], 2 * X / 5)
     with expect.error(ValueError, "checked", "raised"):
         p(X)
-    line = (test_what_a_function_raises_is_an_error, "vg = tapead")
-    with expect.error(ValueError, "checked", "raised", line=line):
+    with expect.error(ValueError, "checked", "raised", line=(f, "p(x)")):
         vg(X)
     np.testing.assert_array_equal(vg(X / 5)[1], 2 * X / 5)
     back = primitive(sigmoid_, partials=(lambda x, z: checked(z * 3),), name="back")
