@@ -5,12 +5,12 @@ from importlib.metadata import PackageNotFoundError, version
 from . import numpy
 from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
+from .declaration import primitive
 from .define import Tape
 from .errors import TapeadError
 from .explanation import explain, profile
 from .parallel import get_threads, set_threads, threads
 from .primitive_check import check_primitive
-from .primitives import primitive
 from .record import stop_gradient
 from .switches import PASSES, options
 from .tensor import Tensor

@@ -34,7 +34,8 @@ statistics
 reductions products linear placement
 selection pointwise joining
 shaping
-dispatch primitives
+dispatch declaration
+primitives
 record
 indexing protocols
 binding

@@ -661,6 +661,34 @@ def test_what_a_function_raises_is_an_error():
         bounds(X)
 
 
+def test_what_is_raised_in_threads_without_the_interpreter_lock():
+    p = primitive(numba_square, partials=(lambda x: 2 * x,), name="squared")
+    vg = tapead.value_and_grad(lambda x: np.sum(p(x)))
+    x = np.linspace(0.0, 0.9, 20_000)
+    vg(x)
+    found = []
+
+    def run():
+        for _ in range(20):
+            with pytest.raises(ValueError, match="squared raised"):
+                vg(2 * x)
+            found.append(np.array_equal(vg(x)[1], 2 * x))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 80
+
+
+@numba.njit
+def numba_square(x):
+    if x > 1:
+        raise ValueError("too large")
+    return x * x
+
+
 @numba.njit
 def numba_checked(x, z):
     if z > 0.5:
