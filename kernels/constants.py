@@ -23,7 +23,7 @@ PART, PARTS = 8192, 16
 #: bytes of tiles, bytes of what each part adds up for itself
 POOL_INDEX, POOL_REGISTERS, POOL_TILES, POOL_SUMS = 256, 4096, 1 << 18, 1 << 15
 #: what a kernel returns
-OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE = range(5)
+OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE, RAISED = range(6)
 #: elements in a tile at the most, and bytes that the tiles of a block should take: they stay in the first-level cache
 TILE, TILE_BYTES = 512, 1 << 15
 #: instructions of a scalar run that are no rows of the table: those that reach outside it; in-place assignment within it;

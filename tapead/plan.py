@@ -48,6 +48,7 @@ class Plan:
     """
 
     rows: list[Row] = field(default_factory=list)
+    addresses: dict[int, int] = field(default_factory=dict)  # row -> the address of a kernel that is in no group
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
@@ -460,7 +461,10 @@ class Planner:
         def row(kernel: Any, words: list[int]) -> None:
             for s in values:
                 self._use(s, False)
-            place = self._words([kernels.index(kernel), operands[0].number, *words])
+            if op.address is not None:
+                plan.addresses[len(plan.rows)] = op.address(what, operands, results)
+            number = kernels.index(kernel) if op.address is None else 0
+            place = self._words([number, operands[0].number, *words])
             self._row(op.group, "kernel", place, what, (k,))
 
         if what == FORWARD:
@@ -470,7 +474,8 @@ class Planner:
             row(op.forward, op.words(operands, results, parameters))
             return
         active = [of[operand_buffers[i]] for i in op.active if of[operand_buffers[i]] in self.adjoints]
-        flows = any(of[b] in self.adjoints for b in result_buffers[:1])
+        led = result_buffers if op.address is not None else result_buffers[:1]
+        flows = any(of[b] in self.adjoints for b in led)
         if op.reverse is not None and flows and (op.restore is not None or active):
             first = 0
             for i in op.active:

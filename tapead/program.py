@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError
+from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError, TapeadValueError
 from .kernels import library
 from .kernels.constants import (
     ADJOINTS,
@@ -21,6 +21,7 @@ from .kernels.constants import (
     PARAMETERS,
     PART_CODE,
     POOL,
+    RAISED,
     REGISTERS,
     ROWS,
     SCRATCH,
@@ -86,7 +87,7 @@ class Program:
         self.instructions, tape = len(tape), planner.tape
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
         self.ops, self.places = tape.ops, tape.places
-        self.rows = self._rows(self.plan.rows)
+        self.rows = self._rows(self.plan)
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
         count = len(self.buffers)
@@ -99,8 +100,10 @@ class Program:
         self.sweep = sweeps.sweep_released if self.long else sweeps.sweep
         self._free: list[Workspace] = []
 
-    def _rows(self, rows: Sequence[Row]) -> Any:
-        return np.array([[_kernel(row), row[2]] for row in rows], np.int64).reshape(-1)
+    def _rows(self, plan: Plan) -> Any:
+        own = plan.addresses
+        rows = [[own[k] if k in own else _kernel(row), row[2]] for k, row in enumerate(plan.rows)]
+        return np.array(rows, np.int64).reshape(-1)
 
     def take(self) -> Workspace:
         """Take a free workspace, or make one: no two callers share one at a time."""
@@ -182,6 +185,8 @@ class Program:
             raise TapeadLinAlgError(f"Singular matrix, in {name} at {where}")
         if status == NOT_POSITIVE:
             raise TapeadLinAlgError(f"Matrix is not positive definite, in {name} at {where}")
+        if status == RAISED:
+            raise TapeadValueError(f"the primitive {name} raised an exception, at {where}")
         raise RuntimeError(f"kernel status {status}, at {where}")
 
     def result(self, workspace: Workspace, k: int, bound: Sequence[Any]) -> Any:
