@@ -95,7 +95,7 @@ def run_apart(session: str, chosen: argparse.Namespace) -> list[Timing]:
 
 
 def measure_alone(chosen: argparse.Namespace) -> list[Timing]:
-    """Time every problem on one thread, then the elementwise loss at every size."""
+    """Time every problem on one thread, then derivatives of other kinds, then the elementwise loss at every size."""
     rate = pace(chosen)
     found = {name: peer for name, peer in peers.installed(chosen.peers).items() if name != "threaded"}
     timings: list[Timing] = []
@@ -105,6 +105,9 @@ def measure_alone(chosen: argparse.Namespace) -> list[Timing]:
         if rate.first:
             known = {name: found[name] for name, run in runs.items() if run.read is not None}
             timings += measure.measure_first(problem, known, repeats=rate.first, budget=rate.budget)
+    for problem in picked(problems.DERIVATIVES, chosen):
+        runs = measure.prepare(problem, found)
+        timings += measure.measure_warm(problem, runs, measure.DERIVATIVES, repeats=rate.warm, budget=rate.budget)
     curve = {name: peer for name, peer in found.items() if name not in plot.LEFT_OUT}
     for problem in picked(problems.CURVE[: rate.points], chosen):
         runs = measure.prepare(problem, curve)

@@ -19,10 +19,11 @@ TOLERANCE, TOLERANCE_OF_DIFFERENCES, TOLERANCE_OF_FLOAT32 = 1e-11, 1e-6, 1e-4
 
 REFERENCE = ("handwritten", "tapead")  # the first of them that ran is the one to agree with
 
-Result = tuple[float, tuple[np.ndarray, ...]]
+Result = tuple[np.ndarray, ...]
 
 
 WARM, THREADED = "value and gradient, one thread", "value and gradient, all cores"
+DERIVATIVES = "other derivatives, one thread"
 FIRST, CURVE = "first gradient of a new function", "time against n"
 MEMORY, COLD = "peak memory of a gradient", "cold start"
 
@@ -52,18 +53,15 @@ class Timing:
 
 
 def require_agreement(problem: Problem, results: Mapping[str, Result]) -> None:
-    """Raise AssertionError, naming the peer, where a value or a gradient differs from the reference's."""
+    """Raise AssertionError, naming the peer, where a result differs from the reference's."""
     reference = next((name for name in REFERENCE if name in results), next(iter(results)))
-    value, gradients = results[reference]
-    for name, (other_value, other_gradients) in results.items():
+    for name, result in results.items():
         loose = "differences" in (name, reference)
         tolerance = TOLERANCE_OF_DIFFERENCES if loose else TOLERANCE
         if np.asarray(problem.arguments[0]).dtype == np.float32:
             tolerance = TOLERANCE_OF_FLOAT32
-        pairs = zip((value, *gradients), (other_value, *other_gradients), strict=True)
-        for k, (expected, got) in enumerate(pairs):
-            what = f"gradient {k - 1}" if k else "value"
-            where = f"{problem.title}: {what} of {name} against {reference}"
+        for k, (expected, got) in enumerate(zip(results[reference], result, strict=True)):
+            where = f"{problem.title}: result {k} of {name} against {reference}"
             if np.shape(expected) != np.shape(got):
                 raise AssertionError(f"{where}: shape {np.shape(got)}, not {np.shape(expected)}")
             error = float(np.max(np.abs(np.subtract(expected, got))))
@@ -109,7 +107,7 @@ def loops_for(call: Callable[[], Any], seconds: float) -> int:
 
 
 def prepare(problem: Problem, peers: Mapping[str, Peer]) -> dict[str, Run]:
-    """Prepare the peers that know the problem, call each once, and require that those with a gradient agree."""
+    """Prepare the peers that know the problem, call each once, and require that those with results agree."""
     runs: dict[str, Run] = {}
     results: dict[str, Result] = {}
     for name, peer in peers.items():

@@ -5,7 +5,7 @@ functions, the arguments to differentiate, the batch, and the constants, in this
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -20,7 +20,9 @@ class Problem:
 
     `arguments` are differentiated; `batch` is passed beside them at every call, as an optimizer's minibatch
     is; `constants` are closed over. `kind` is the name under which a peer keeps a spelling of its own.
-    `without` names the peers that would take minutes.
+    `derivative` says what is asked: value and "gradient", or of a function of one argument "jvp" (value and tangent),
+    "hvp", "jacfwd", "jacrev" or "hessian"; a jvp or hvp goes along `direction`. A `nested` formula differentiates
+    within itself. `without` names the peers that do not take part: they would take minutes, or know gradients alone.
     """
 
     kind: str
@@ -30,17 +32,30 @@ class Problem:
     batch: tuple[Any, ...] = ()
     constants: tuple[Any, ...] = ()
     without: tuple[str, ...] = ()
+    derivative: str = "gradient"
+    direction: Any = None
+    nested: bool = False
 
     @property
     def argnums(self) -> int | tuple[int, ...]:
         """Say which positions are differentiated; a lone argument is a plain int."""
         return 0 if len(self.arguments) == 1 else tuple(range(len(self.arguments)))
 
-    def define(self, np: Any = numpy, special: Any = scipy.special) -> Callable[..., Any]:
-        """Define the function anew: a closure of its own at each call, as a script would write it."""
+    @property
+    def point(self) -> Any:
+        """Give the argument of a function that has one."""
+        (x,) = self.arguments
+        return x
+
+    def define(self, np: Any = numpy, special: Any = scipy.special, grad: Any = None) -> Callable[..., Any]:
+        """Define the function anew: a closure of its own at each call, as a script would write it.
+
+        A nested formula differentiates by `grad`.
+        """
+        tools = (np, special, grad) if self.nested else (np, special)
 
         def function(*values: Any) -> Any:
-            return self.formula(np, special, *values, *self.constants)
+            return self.formula(*tools, *values, *self.constants)
 
         return function
 
@@ -111,6 +126,25 @@ def mixture_formula(
     scaled = (data - means[:, None, :]) @ factor
     logs = (logits + np.sum(diagonal, axis=1))[:, None] - 0.5 * np.sum(scaled**2, axis=2)
     return np.sum(special.logsumexp(logs, axis=0)) - len(data) * special.logsumexp(logits, axis=0)
+
+
+def layer_formula(np: Any, special: Any, x: Any, weights: Any) -> Any:
+    return np.tanh(weights @ x)
+
+
+def energy_formula(np: Any, special: Any, x: Any, weights: Any) -> Any:
+    return np.sum(np.tanh(weights @ x) ** 2)
+
+
+def descent_formula(np: Any, special: Any, grad: Any, a: Any, steps: int) -> Any:
+    def loss(y: Any, a: Any) -> Any:
+        return np.sum((y - a) ** 2) + np.sum(y**4) / 4
+
+    slope = grad(loss)
+    y = 0.5 * a
+    for _ in range(steps):
+        y = y - 0.1 * slope(y, a)
+    return np.sum(y**2)
 
 
 def rosenbrock(n: int = 10) -> Problem:
@@ -232,6 +266,46 @@ def mixture(rows: int = 1000, components: int = 25, size: int = 10) -> Problem:
     return Problem("mixture", title, mixture_formula, (logits, means, factors), constants=constants, without=without)
 
 
+#: the peers that are asked for nothing but value and gradient of a function
+GRADIENTS_ALONE = ("threaded", "forward", "limit", "handwritten", "torch", "differences")
+
+
+def layer(n: int = 50) -> Problem:
+    """State a dense layer of `n` inputs and outputs, whose Jacobian is dense, too."""
+    x, weights = square(n)
+    return Problem("layer", f"dense layer {n}x{n}", layer_formula, (x,), constants=(weights,))
+
+
+def energy(n: int = 256) -> Problem:
+    """State the sum of squares of a dense layer's outputs."""
+    x, weights = square(n)
+    return Problem("energy", f"dense layer {n}x{n}, squares", energy_formula, (x,), constants=(weights,))
+
+
+def square(n: int) -> tuple[Any, Any]:
+    random = numpy.random.default_rng(8)
+    return random.standard_normal(n), random.standard_normal((n, n)) / numpy.sqrt(n)
+
+
+def descent(steps: int = 100, n: int = 3) -> Problem:
+    """State a function of the minimum of another, to which gradient descent takes `steps` steps."""
+    a = numpy.random.default_rng(9).standard_normal(n)
+    title = f"gradient through {steps} steps of gradient descent, n={n}"
+    return Problem("descent", title, descent_formula, (a,), constants=(steps,), without=GRADIENTS_ALONE, nested=True)
+
+
+def derived(problem: Problem, derivative: str) -> Problem:
+    """Ask for another derivative of a function of one argument."""
+    direction = numpy.random.default_rng(10).standard_normal(problem.point.shape)
+    return replace(
+        problem,
+        title=f"{derivative}: {problem.title}",
+        without=GRADIENTS_ALONE,
+        derivative=derivative,
+        direction=direction if derivative in ("jvp", "hvp") else None,
+    )
+
+
 FULL: tuple[Callable[[], Problem], ...] = (
     rosenbrock,
     logistic,
@@ -252,6 +326,17 @@ FULL: tuple[Callable[[], Problem], ...] = (
 THREADED: tuple[Callable[[], Problem], ...] = (elementwise, lambda: elementwise(dtype=numpy.float32), chain)
 #: the elementwise loss at every size that is drawn
 CURVE: tuple[Callable[[], Problem], ...] = tuple(partial(elementwise, 10**k) for k in range(1, 8))
+#: derivatives of every kind, in a table of their own
+DERIVATIVES: tuple[Callable[[], Problem], ...] = (
+    lambda: derived(rosenbrock(10), "jvp"),
+    lambda: derived(rosenbrock(10), "hvp"),
+    lambda: derived(rosenbrock(100), "hvp"),
+    lambda: derived(energy(256), "hvp"),
+    lambda: derived(layer(50), "jacfwd"),
+    lambda: derived(layer(50), "jacrev"),
+    lambda: derived(rosenbrock(100), "hessian"),
+    descent,
+)
 SMALL: tuple[Callable[[], Problem], ...] = (
     lambda: rosenbrock(4),
     lambda: logistic(6, 3),
@@ -265,6 +350,15 @@ SMALL: tuple[Callable[[], Problem], ...] = (
     lambda: mixture(7, 3, 2),
     lambda: softmax(7),
     lambda: minibatch(5),
+)
+SMALL_DERIVATIVES: tuple[Callable[[], Problem], ...] = (
+    lambda: derived(rosenbrock(4), "jvp"),
+    lambda: derived(rosenbrock(4), "hvp"),
+    lambda: derived(energy(5), "hvp"),
+    lambda: derived(layer(3), "jacfwd"),
+    lambda: derived(layer(3), "jacrev"),
+    lambda: derived(rosenbrock(4), "hessian"),
+    lambda: descent(5),
 )
 
 

@@ -8,9 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .measure import COLD, FIRST, MEMORY, THREADED, WARM, Timing
+from .measure import COLD, DERIVATIVES, FIRST, MEMORY, THREADED, WARM, Timing
 from .peers import PACKAGES, Peer
 from .targets import TARGETS, Ratio, is_met
+
+KINDS = (WARM, DERIVATIVES, THREADED, FIRST, MEMORY, COLD)
 
 OPENING, CLOSING = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 
@@ -25,7 +27,10 @@ NOTES = (
     "goes below: one loop that reads every argument and writes a gradient of its size, or the eight matrix products "
     "of the MLP's sweeps by BLAS alone. JAX's loop is a `lax.scan`, for XLA takes minutes to compile 500 unrolled "
     "steps; all others run the plain loop. For the same reason JAX does not take part in the scalar graph (800 of its "
-    "10,000 ops take two minutes). First gradients: a new closure at each repeat in a warm process, kernels loaded; "
+    "10,000 ops take two minutes). *Other derivatives*: `jvp` gives value and tangent, `hvp` the product of the Hessian "
+    "with a vector, `jacfwd`, `jacrev` and `hessian` give full matrices, each by the peer's function of that name (JAX: "
+    "forward over reverse for the hvp; autograd has no forward Jacobian; CasADi sees that Rosenbrock's Hessian has three "
+    "diagonals), tapead's without `out=`; *gradient* is tapead's, called in the same way. First gradients: a new closure at each repeat in a warm process, kernels loaded; "
     "definition, tracing, compilation and one call together. Memory: what the process grows by in the first gradient, "
     "tracing included, above interpreter, libraries and argument. Cold start: medians of fresh processes."
 )
@@ -139,7 +144,7 @@ def report(timings: Sequence[Timing], peers: Mapping[str, Peer]) -> str:
     about = machine(peers)
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     headline = f"Measured on {about['processor']}, {about['cores']} cores, {about['system']}; {versions}."
-    tables = [table([t for t in timings if t.table == kind], peers) for kind in (WARM, THREADED, FIRST, MEMORY, COLD)]
+    tables = [table([t for t in timings if t.table == kind], peers) for kind in KINDS]
     return "\n\n".join(part for part in (headline, *tables, NOTES) if part)
 
 

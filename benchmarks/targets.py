@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .measure import COLD, FIRST, MEMORY, THREADED, WARM
+from .measure import COLD, DERIVATIVES, FIRST, MEMORY, THREADED, WARM
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Ceiling:
 Target = Ratio | Ceiling
 
 SWEEPS = Ratio("forward", 1 / 3.5)
+PRODUCT = Ratio("gradient", 1 / 4)
 
 #: by table and row
 TARGETS: Mapping[tuple[str, str], tuple[Target, ...]] = {
@@ -50,6 +51,14 @@ TARGETS: Mapping[tuple[str, str], tuple[Target, ...]] = {
         SWEEPS,
     ),
     (WARM, "Gaussian mixture, d=10, K=25, N=1,000"): (Ratio("jax", 1.3), Ratio("forward", 1 / 3)),
+    (DERIVATIVES, "jvp: Rosenbrock, n=10"): (Ratio("jax", 3),),
+    (DERIVATIVES, "hvp: Rosenbrock, n=10"): (Ratio("jax", 3), PRODUCT),
+    (DERIVATIVES, "hvp: Rosenbrock, n=100"): (Ratio("jax", 3), PRODUCT),
+    (DERIVATIVES, "hvp: dense layer 256x256, squares"): (Ratio("jax", 1), PRODUCT),
+    (DERIVATIVES, "jacfwd: dense layer 50x50"): (Ratio("jax", 3),),
+    (DERIVATIVES, "jacrev: dense layer 50x50"): (Ratio("jax", 3),),
+    (DERIVATIVES, "hessian: Rosenbrock, n=100"): (Ratio("jax", 3),),
+    (DERIVATIVES, "gradient through 100 steps of gradient descent, n=3"): (Ratio("jax", 3),),
     (THREADED, "elementwise loss, n=1,000,000"): (Ratio("jax", 1.9), Ratio("jax", 3.3, of="threaded")),
     (THREADED, "elementwise loss, n=1,000,000, float32"): (Ratio("jax", 2.5, of="threaded"),),
     (THREADED, "cheap chain, n=1,000,000"): (Ratio("jax", 1.3, of="threaded"),),

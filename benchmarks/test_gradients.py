@@ -8,7 +8,7 @@ import pytest
 from . import measure, peers, problems
 
 PEERS = peers.installed()
-PROBLEMS = {problem.title: problem for problem in problems.available(problems.FULL)}
+PROBLEMS = {problem.title: problem for problem in problems.available((*problems.FULL, *problems.DERIVATIVES))}
 EVERY = pytest.mark.parametrize(("title", "peer"), [(title, peer) for title in PROBLEMS for peer in PEERS])
 
 

@@ -8,6 +8,7 @@ import json
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import expect
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from benchmarks import cold, command, measure, memory, peers, plot, problems, re
 
 PEERS = peers.installed()
 SMALL = {problem.title: problem for problem in problems.available(problems.SMALL)}
+SMALL_DERIVATIVES = {problem.title: problem for problem in problems.available(problems.SMALL_DERIVATIVES)}
 TIMINGS = [
     measure.Timing(measure.WARM, "small", "tapead", (2e-6, 1e-6, 5e-6)),
     measure.Timing(measure.WARM, "small", "jax", (30e-6,)),
@@ -33,31 +35,65 @@ def test_peers_agree(title):
     problem = SMALL[title]
     runs = measure.prepare(problem, PEERS)
     assert {"tapead", "handwritten", "differences"} <= runs.keys()
-    value, gradients = runs["tapead"].read(runs["tapead"].call())
+    value, *gradients = runs["tapead"].read(runs["tapead"].call())
     assert value == pytest.approx(float(problem.define()(*problem.arguments, *problem.batch)), rel=1e-5)
     assert [g.shape for g in gradients] == [np.shape(argument) for argument in problem.arguments]
 
 
+def by_differences(problem):
+    """Give what a problem asks for, by differences of differences."""
+
+    def f(x):
+        return problem.define(grad=lambda loss: lambda y, a: 2 * (y - a) + y**3)(x)
+
+    def slopes(g, x):
+        return np.array([expect.slope(lambda x, i=i: g(x)[i], x) for i in range(len(g(x)))])
+
+    def slope(x):
+        return expect.slope(f, x)
+
+    x, u = problem.point, problem.direction
+    return {
+        "gradient": lambda: (f(x), slope(x)),
+        "jvp": lambda: (f(x), slope(x) @ u),
+        "hvp": lambda: (expect.slope(lambda x: slope(x) @ u, x),),
+        "jacfwd": lambda: (slopes(f, x),),
+        "jacrev": lambda: (slopes(f, x),),
+        "hessian": lambda: (slopes(slope, x),),
+    }[problem.derivative]()
+
+
+@pytest.mark.parametrize("title", SMALL_DERIVATIVES)
+def test_peers_agree_on_derivatives(title):
+    problem = SMALL_DERIVATIVES[title]
+    runs = measure.prepare(problem, PEERS)
+    assert ("gradient" in runs) == (problem.derivative == "hvp")
+    assert PEERS.keys() & {"jax", "casadi"} < runs.keys()
+    for _ in range(2):
+        results = runs["tapead"].read(runs["tapead"].call())
+        for result, expected in zip(results, by_differences(problem), strict=True):
+            np.testing.assert_allclose(result, expected, rtol=1e-7, atol=1e-6)
+
+
 def test_a_warm_call_repeats_its_result():
     run = PEERS["tapead"].prepare(problems.rosenbrock(6))
-    first, again = run.read(run.call()), run.read(run.call())
-    assert first[0] == again[0]
-    np.testing.assert_array_equal(first[1][0], again[1][0])
+    for first, again in zip(run.read(run.call()), run.read(run.call()), strict=True):
+        np.testing.assert_array_equal(first, again)
 
 
 def test_disagreement_is_found():
     problem = problems.rosenbrock(3)
-    right = (1.0, (np.array([1.0, 2.0, 3.0]),))
+    right = (np.array(1.0), np.array([1.0, 2.0, 3.0]))
     measure.require_agreement(problem, {"handwritten": right, "tapead": right})
     for wrong in (
-        (1.0 + 1e-9, right[1]),
-        (1.0, (np.array([1.0, 2.0, 3.0 + 1e-9]),)),
-        (1.0, (np.array([1.0, np.nan, 3.0]),)),
-        (1.0, (np.array([[1.0, 2.0, 3.0]]),)),
+        (right[0] + 1e-9, right[1]),
+        (right[0], np.array([1.0, 2.0, 3.0 + 1e-9])),
+        (right[0], np.array([1.0, np.nan, 3.0])),
+        (right[0], np.array([[1.0, 2.0, 3.0]])),
     ):
         with pytest.raises(AssertionError, match="tapead against handwritten"):
             measure.require_agreement(problem, {"tapead": wrong, "handwritten": right})
-    near = (1.0, (np.array([1.0, 2.0, 3.0 + 1e-7]),))
+    near = (right[0], np.array([1.0, 2.0, 3.0 + 1e-7]))
     measure.require_agreement(problem, {"handwritten": right, "differences": near})
 
 
@@ -114,7 +150,7 @@ def test_threads_are_set_for_the_call_alone(monkeypatch):
     asked = []
     monkeypatch.setattr(threaded, "set_threads", asked.append)
     run = threaded.prepare(problems.rosenbrock(3))
-    value, _ = run.read(run.call())
+    value, *_ = run.read(run.call())
     assert asked == [2, 1]
     assert value == pytest.approx(float(problems.rosenbrock(3).define()(*problems.rosenbrock(3).arguments)))
 
@@ -158,6 +194,7 @@ def test_table_says_what_is_met():
 def test_every_target_has_a_row():
     rows = {(measure.WARM, problem.title) for problem in problems.available(problems.FULL)}
     rows |= {(measure.FIRST, title) for _, title in rows}
+    rows |= {(measure.DERIVATIVES, problem.title) for problem in problems.available(problems.DERIVATIVES)}
     rows |= {(measure.THREADED, problem.title) for problem in problems.available(problems.THREADED)}
     rows |= {(measure.MEMORY, memory.TITLE), *((measure.COLD, title) for title in cold.CODE)}
     assert targets.TARGETS.keys() <= rows
@@ -204,15 +241,17 @@ def test_readme_block_is_replaced():
 
 def test_a_session_measures_its_problems(monkeypatch):
     monkeypatch.setattr(problems, "FULL", (lambda: problems.rosenbrock(3), lambda: problems.loop(2)))
+    monkeypatch.setattr(problems, "DERIVATIVES", (lambda: problems.derived(problems.rosenbrock(3), "hvp"),))
     monkeypatch.setattr(problems, "THREADED", (lambda: problems.chain(3),))
     monkeypatch.setattr(problems, "CURVE", (lambda: problems.elementwise(3),))
     monkeypatch.setattr(command, "FULL", command.Pace(warm=1, first=1, budget=0.1, points=1, processes=1))
-    chosen = argparse.Namespace(quick=False, only="n=3", peers=["tapead", "forward", "differences"])
+    chosen = argparse.Namespace(quick=False, only="n=3", peers=["tapead", "forward", "gradient", "differences"])
     rows = {(t.table, t.problem, t.peer) for session in command.SESSIONS.values() for t in session(chosen)}
     both, all_three = ("tapead", "differences"), ("tapead", "forward", "differences")
     assert rows == {
         *((measure.WARM, "Rosenbrock, n=3", peer) for peer in all_three),
         *((measure.FIRST, "Rosenbrock, n=3", peer) for peer in both),
+        *((measure.DERIVATIVES, "hvp: Rosenbrock, n=3", peer) for peer in ("tapead", "gradient")),
         *((measure.THREADED, "cheap chain, n=3", peer) for peer in all_three),
         (measure.CURVE, "elementwise loss, n=3", "tapead"),
     }

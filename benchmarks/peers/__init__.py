@@ -24,6 +24,7 @@ PACKAGES = {
     "tapead": "tapead",
     "threaded": "tapead",
     "forward": "tapead",
+    "gradient": "tapead",
     "limit": "numba",
     "handwritten": "numba",
     "casadi": "casadi",
@@ -36,14 +37,14 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class Run:
-    """Hold one peer's value and gradient of one problem.
+    """Hold one peer's call for one problem: value and gradient, or the derivative that is asked for.
 
-    `call` is what is timed; it takes and leaves the peer's own arrays. `read` turns its result into a float
-    and one NumPy array per differentiated argument; it is None where the call is a yardstick and gives no gradient.
+    `call` is what is timed; it takes and leaves the peer's own arrays. `read` turns its result into NumPy arrays:
+    value first where there is one, then one per differentiated argument; it is None where the call is a yardstick.
     """
 
     call: Callable[[], Any]
-    read: Callable[[Any], tuple[float, tuple[np.ndarray, ...]]] | None
+    read: Callable[[Any], tuple[np.ndarray, ...]] | None
 
 
 class Peer(Protocol):
@@ -64,8 +65,8 @@ def installed(names: Collection[str] = tuple(PACKAGES)) -> dict[str, Peer]:
     return peers
 
 
-def read_pair(result: Any) -> tuple[float, tuple[np.ndarray, ...]]:
-    """Read (value, gradient), the gradient one array or a tuple of them."""
-    value, gradient = result
-    gradients = gradient if isinstance(gradient, tuple | list) else (gradient,)
-    return float(value), tuple(np.array(g, dtype=np.float64) for g in gradients)
+def read_all(result: Any) -> tuple[np.ndarray, ...]:
+    """Read numbers and arrays, and tuples of them, one after the other."""
+    if isinstance(result, tuple | list):
+        return tuple(array for part in result for array in read_all(part))
+    return (np.array(result, dtype=np.float64),)

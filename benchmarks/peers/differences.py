@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..problems import Problem
-from . import Run, read_pair
+from . import Run, read_all
 
 NAME = "central differences"
 
@@ -33,4 +33,4 @@ def central(function: Callable[..., Any], arguments: tuple[Any, ...], rest: tupl
 def prepare(problem: Problem) -> Run:
     """Evaluate the plain NumPy function around the point."""
     function = problem.define()
-    return Run(lambda: central(function, problem.arguments, problem.batch), read_pair)
+    return Run(lambda: central(function, problem.arguments, problem.batch), read_all)

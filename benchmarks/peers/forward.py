@@ -18,7 +18,7 @@ def prepare(problem: Problem) -> Run:
     """Plan the function for its value alone; the call is the sweep, its inputs bound beforehand."""
     function = problem.define(np, tapead.scipy.special)
     leaves, structure = flatten(((*problem.arguments, *problem.batch), {}))
-    trace = Trace(function, leaves, structure, [], False, False)
+    trace = Trace(function, leaves, structure)
     program = trace.program
     workspace = program.take()
     bound = [program.bind(workspace, k, leaves[i]) for k, i in enumerate(trace.traced)]

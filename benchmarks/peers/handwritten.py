@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from ..problems import Problem
-from . import Run, read_pair
+from . import Run, read_all
 
 NAME = "by hand (numba)"
 
@@ -36,7 +36,7 @@ def rosenbrock(x: Any) -> Run:
         return value
 
     g = np.empty_like(x)
-    return Run(lambda: sweep(x, g), lambda value: read_pair((value, g)))
+    return Run(lambda: sweep(x, g), lambda value: read_all((value, g)))
 
 
 def logistic(w: Any, features: Any, signs: Any) -> Run:
@@ -58,7 +58,7 @@ def logistic(w: Any, features: Any, signs: Any) -> Run:
         return value / signs.size
 
     g = np.empty_like(w)
-    return Run(lambda: sweep(w, features, signs, g), lambda value: read_pair((value, g)))
+    return Run(lambda: sweep(w, features, signs, g), lambda value: read_all((value, g)))
 
 
 def loop(a: float, b: float, steps: int) -> Run:
@@ -73,7 +73,7 @@ def loop(a: float, b: float, steps: int) -> Run:
         return a * b, da, db
 
     kept = np.empty(steps)
-    return Run(lambda: sweep(a, b, kept), lambda result: read_pair((result[0], result[1:])))
+    return Run(lambda: sweep(a, b, kept), lambda result: read_all((result[0], result[1:])))
 
 
 def softmax(weights: Any, bias: Any, images: Any, labels: Any) -> Run:
@@ -106,7 +106,7 @@ def softmax(weights: Any, bias: Any, images: Any, labels: Any) -> Run:
     gradients = (np.empty_like(weights), np.empty_like(bias))
     return Run(
         lambda: sweep(weights, bias, images, labels, scores, *gradients),
-        lambda value: read_pair((value, gradients)),
+        lambda value: read_all((value, gradients)),
     )
 
 
@@ -125,7 +125,7 @@ def elementwise(x: Any, y: Any) -> Run:
         return value
 
     gradients = (np.empty_like(x), np.empty_like(y))
-    return Run(lambda: sweep(x, y, *gradients), lambda value: read_pair((value, gradients)))
+    return Run(lambda: sweep(x, y, *gradients), lambda value: read_all((value, gradients)))
 
 
 def chain(x: Any, y: Any) -> Run:
@@ -146,7 +146,7 @@ def chain(x: Any, y: Any) -> Run:
         return value
 
     gradients = (np.empty_like(x), np.empty_like(y))
-    return Run(lambda: sweep(x, y, *gradients), lambda value: read_pair((value, gradients)))
+    return Run(lambda: sweep(x, y, *gradients), lambda value: read_all((value, gradients)))
 
 
 def graph(x: Any, rounds: int) -> Run:
@@ -205,7 +205,7 @@ def graph(x: Any, rounds: int) -> Run:
         return value
 
     v, d, g = np.empty(node), np.empty(node), np.empty_like(x)
-    return Run(lambda: sweep(x, operations, v, d, g), lambda value: read_pair((value, g)))
+    return Run(lambda: sweep(x, operations, v, d, g), lambda value: read_all((value, g)))
 
 
 def network(w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any, images: Any, labels: Any) -> Run:
@@ -273,7 +273,7 @@ def network(w1: Any, b1: Any, w2: Any, b2: Any, w3: Any, b3: Any, images: Any, l
     space = (z1, z2, z3, np.empty_like(z1), np.empty_like(z2))
     gradients = tuple(np.empty_like(a) for a in arguments)
     return Run(
-        lambda: sweep(*arguments, images, labels, *space, *gradients), lambda value: read_pair((value, gradients))
+        lambda: sweep(*arguments, images, labels, *space, *gradients), lambda value: read_all((value, gradients))
     )
 
 
@@ -364,7 +364,7 @@ def mixture(logits: Any, means: Any, factors: Any, data: Any, place: Any, below:
         np.empty(TILE),
     )
     gradients = tuple(np.empty_like(a) for a in arguments)
-    return Run(lambda: sweep(*arguments, *space, *gradients), lambda value: read_pair((value, gradients)))
+    return Run(lambda: sweep(*arguments, *space, *gradients), lambda value: read_all((value, gradients)))
 
 
 KINDS: dict[str, Callable[..., Run]] = {

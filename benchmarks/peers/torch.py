@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional
 
 from ..problems import Problem
-from . import Run, read_pair
+from . import Run, read_all
 
 NAME = "PyTorch eager"
 
@@ -40,4 +40,4 @@ def prepare(problem: Problem) -> Run:
         value = formula(torch, torch.special, *arguments, *given)
         return value, torch.autograd.grad(value, arguments)
 
-    return Run(call, lambda result: read_pair((result[0].detach(), tuple(g.numpy() for g in result[1]))))
+    return Run(call, lambda result: read_all((result[0].detach().numpy(), tuple(g.numpy() for g in result[1]))))
