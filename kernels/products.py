@@ -66,6 +66,35 @@ def strips_of(width: int) -> Any:
 
 
 _strip8, _strip4, _strip1 = strips_of(8), strips_of(4), strips_of(1)
+_load8, _none8, _load4, _none4 = lanes_at(8), no_lanes_at(8), lanes_at(4), no_lanes_at(4)
+
+
+@part
+def _strip12(a, a_row, a_column, b, b_row, c, c_row, rows, n, k, adds):  # type: ignore[no-untyped-def]
+    """Four rows of c of 9 to 12 columns at a stroke: eight, and the last four."""
+    second, third, fourth = min(1, rows - 1), min(2, rows - 1), min(3, rows - 1)
+    a1, a2, a3 = shifted(a, second * a_row), shifted(a, third * a_row), shifted(a, fourth * a_row)
+    s0, t0 = _none8(c), _none4(c)
+    s1, s2, s3, t1, t2, t3 = s0, s0, s0, t0, t0, t0
+    for p in range(k):  # row by row, so that all sums stay in registers
+        line, rest, i = _load8(shifted(b, p * b_row)), _load4(shifted(b, p * b_row + n - 4)), p * a_column
+        s0, t0 = add_multiple(s0, a[i], line), add_multiple(t0, a[i], rest)
+        s1, t1 = add_multiple(s1, a1[i], line), add_multiple(t1, a1[i], rest)
+        s2, t2 = add_multiple(s2, a2[i], line), add_multiple(t2, a2[i], rest)
+        s3, t3 = add_multiple(s3, a3[i], line), add_multiple(t3, a3[i], rest)
+    c1, c2, c3 = shifted(c, second * c_row), shifted(c, third * c_row), shifted(c, fourth * c_row)
+    d0, d1, d2, d3 = shifted(c, n - 4), shifted(c1, n - 4), shifted(c2, n - 4), shifted(c3, n - 4)
+    if adds:  # all of them are read before one is written: where they overlap, the same is written twice
+        s0, s1, s2, s3 = add(_load8(c), s0), add(_load8(c1), s1), add(_load8(c2), s2), add(_load8(c3), s3)
+        t0, t1, t2, t3 = add(_load4(d0), t0), add(_load4(d1), t1), add(_load4(d2), t2), add(_load4(d3), t3)
+    store(c, s0)
+    store(d0, t0)
+    store(c1, s1)
+    store(d1, t1)
+    store(c2, s2)
+    store(d2, t2)
+    store(c3, s3)
+    store(d3, t3)
 
 
 @kernel
@@ -79,18 +108,20 @@ def _tiles(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, adds, zero
                 for p in range(depth):
                     packed[p * n + j] = right[p * b_row + j * b_column]
             right, row = packed, n
+        wide = n - 8 - n % 8 if n > 8 and 0 < n % 8 <= 4 else n  # the columns done eight at a time
         for i in range(0, m, 4):
             here, there, rows = shifted(left, i * a_row), shifted(c, i * c_row), min(4, m - i)
-            if n >= 8:
+            if wide < n:
+                _strip8(here, a_row, a_column, right, row, there, c_row, rows, wide, depth, adds, zeros)
+                last, end = shifted(right, wide), shifted(there, wide)
+                _strip12(here, a_row, a_column, last, row, end, c_row, rows, n - wide, depth, adds)
+            elif n >= 8:
                 _strip8(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
             elif n >= 4:
                 _strip4(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
             else:
                 _strip1(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
         adds = True
-
-
-_load8, _none8 = lanes_at(8), no_lanes_at(8)
 
 
 @kernel
