@@ -17,6 +17,7 @@ from .kernels.constants import (
     FUNCTIONS,
     GUARD,
     INDEX,
+    INNER,
     NOT_POSITIVE,
     PARAMETERS,
     PART_CODE,
@@ -30,6 +31,7 @@ from .kernels.constants import (
     SERVICES,
     SINGULAR,
     STATUS,
+    STRIPS,
     SUMS,
     TILE_CODE,
     TILES,
@@ -63,6 +65,8 @@ def _kernel(row: Row) -> int:
         return int(library.group_kernel(group))
     if direction == "clear":
         return int(library.clear_kernel())
+    if direction == "strips":
+        return int(library.strips_kernel())
     number = group.partition("_")[2]
     if direction == "block":
         return int(library.block_kernel(number))
@@ -86,7 +90,7 @@ class Program:
         self.instructions, tape = len(tape), planner.tape
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
         self.ops, self.places = tape.ops, tape.places
-        self.rows = self._rows(self.plan.rows)
+        self.rows = self._rows([*self.plan.rows, *self.plan.inner])
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
         count = len(self.buffers)
@@ -270,10 +274,11 @@ class Workspace:
             self.services[TILE_CODE + number] = library.tile_kernel(NAMES[number])
             self.services[PART_CODE + number] = library.part_kernel(NAMES[number])
         self.services[CLEAR_CODE] = library.clear_part_kernel()
+        self.services[STRIPS], self.services[INNER] = 1, _address(program.rows) + 16 * len(plan.rows)
         self.services[POOL], self.services[SUMS] = _address(pool_table()), _address(self._sums)
 
         t = self.table = np.zeros(24, np.int64)
-        t[ROWS], t[COUNT] = _address(program.rows), len(program.rows) // 2
+        t[ROWS], t[COUNT] = _address(program.rows), len(plan.rows)
         t[PARAMETERS], t[VALUES], t[ADJOINTS] = (
             _address(program.pool),
             _address(self.value_table),
