@@ -34,9 +34,9 @@ NAMES = ("f8", "f4", "i8", "b1")
 #: what takes fewer bytes than this shares its memory with nothing
 SMALL = 1024
 
-#: matrices of more bytes than this are read in strips of about so many bytes, where both sweeps can go strip by strip,
-#: of a multiple of so many rows
-LARGE, STRIP, UNIT = 1 << 19, 3 << 16, 64
+#: matrices of more bytes than this are read in strips of about so many bytes, where both sweeps can go strip by strip;
+#: a strip has a multiple of so many rows
+LARGE, STRIP, UNIT = 1 << 19, 3 << 16, 8
 
 #: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
 IN_PLACE = 1 << 14
@@ -343,7 +343,9 @@ class Planner:
         matrix = self.tape.operand_buffers[k][0]
         block = next(line[0][2] for line in inner if line[0][1] == "block")
         n, length, unit, overlap = (plan.pool[block + i] for i in (0, 2, 8, 9))
-        if unit == length:
+        if (
+            unit == length and len(self.groups[turning].space) == 1
+        ):  # else whole rows of a sum may have to stay together
             unit = plan.pool[block + 8] = math.gcd(length, UNIT)
         bytes_of_row = self.tape.buffers[matrix].shape[1] * ITEM[self.tape.storages[self.storage_of[matrix]].number]
         rows = STRIP // bytes_of_row // UNIT * UNIT

@@ -13,6 +13,7 @@ ROWS, COLUMNS = 3001, 30
 MATRIX, OTHER = RNG.standard_normal((ROWS, COLUMNS)), RNG.standard_normal((ROWS, COLUMNS))
 SQUARE = RNG.standard_normal((300, 300))
 TALL = RNG.standard_normal((COLUMNS, ROWS)).T
+TALLER = RNG.standard_normal((64 * 512, 4))
 SIGNS = np.where(RNG.random(ROWS) < 0.5, -1.0, 1.0)
 W, V, OFFSETS = RNG.standard_normal(COLUMNS), RNG.standard_normal(COLUMNS), RNG.standard_normal(ROWS)
 
@@ -51,6 +52,11 @@ def in_rows(w):
     return np.sum(np.sin(u) * SIGNS[:50])
 
 
+def in_long_rows(w, scales):
+    u = np.reshape(TALLER @ w, (64, 512))
+    return np.sum(np.sin(u) * scales[:, None] * scales[:, None])
+
+
 def with_sums_of_rows(w, v):
     u = np.reshape(MATRIX[:-1] @ w, (100, COLUMNS))
     return np.sum(np.sin(u) * v)
@@ -65,6 +71,7 @@ CASES = {
     of_two: (W, V),
     of_one_vector: (W,),
     in_rows: (W,),
+    in_long_rows: (W[:4], RNG.standard_normal(64)),
     with_sums_of_rows: (W, V),
 }
 
@@ -94,7 +101,7 @@ def test_strip_by_strip(f):
     assert agrees(f, CASES[f]).count("strips") == 1
 
 
-@pytest.mark.parametrize("f", [logistic, with_offsets], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("f", [logistic, with_offsets, in_long_rows], ids=lambda f: f.__name__)
 def test_threads_share_the_block_instead(f):
     with threads(2):
         assert agrees(f, CASES[f]).count("strips") == 1
