@@ -201,4 +201,4 @@ def test_merged_batches():
         planned = OPS["matmul"].words(layouts[:2], layouts[2:], {})
         assert planned[:2] == [forward, reverse]
         first = planned[3:]
-        assert first[18] == 1  # batches
+        assert first[19] == 1  # batches
