@@ -279,12 +279,14 @@ def entry(group: str) -> str:
 
 SWEEPS = '''"""The sweeps, compiled: as Python calls them, and behind the calls of differentiated functions."""
 
-from .constants import CLEAR_CODE, JOB, JOB_PARAMETERS, JOB_PARTS, JOB_VALUES, PART, PARTS, POOL
+from .constants import CLEAR_CODE, INNER, JOB, JOB_PARAMETERS, JOB_PARTS, JOB_VALUES, PART, PARTS, POOL
+from .constants import STRIP, STRIP_START, STRIP_STOP, STRIPS
 from .jit import callable_kernel, entry_point, kernel
 from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE, OUT, TUPLE, TYPE
-from .pointers import as_i4, as_i8, call1, call2, call4
+from .pointers import as_i4, as_i8, call1, call2, call4, call_kernel
 from .pool import MOST, THREADS, enter, help_out, leave, share, stop as stop_pool
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
+from .strided import bound
 from .sweeps import sweep as sweeps
 from .sweeps import timed_sweep
 
@@ -344,6 +346,25 @@ def clear(p, values, adjoints, services):
     else:
         zero(address, 0, size)
     return 0
+
+
+@entry_point
+def strips(p, values, adjoints, services):
+    """Run rows strip by strip: all of them for one strip, then for the next; as a whole where threads can share them.
+
+    Parameters: their own place in the pool, the first row and how many, strips, elements, what a strip is a multiple of.
+    """
+    pool, p, own = p - 8 * as_i8(p)[0], as_i8(p), as_i8(services)
+    rows = as_i8(own[INNER] + 16 * p[1])
+    own[STRIPS] = p[3] if as_i8(own[POOL])[THREADS] <= 1 else 1
+    status = 0
+    for strip in range(own[STRIPS]):
+        own[STRIP], own[STRIP_START] = strip, bound(p[4], p[5], strip, own[STRIPS])
+        own[STRIP_STOP] = bound(p[4], p[5], strip + 1, own[STRIPS])
+        for k in range(p[2]):
+            status |= call_kernel(rows[2 * k], pool + 8 * rows[2 * k + 1], values, adjoints, services)
+    own[STRIP], own[STRIPS] = 0, 1
+    return status
 
 
 @entry_point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .blocks import COPY, Block, Code, carriers, is_dear, read_back
-from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
+from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, index_space, reach
 from .kernels.constants import (
     ADJOINT,
     F4,
@@ -26,7 +27,7 @@ from .order import FORWARD, REVERSE, TURN, Flow, schedule
 from .passes import simplify, without_rules
 from .scalars import Scalars
 from .switches import passes_on
-from .tape import CONSTANT, INPUT, STORED, Wengert
+from .tape import CONSTANT, INPUT, STORED, Wengert, row_major
 
 Row = tuple[str, str, int]
 
@@ -34,6 +35,10 @@ ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
 #: what takes fewer bytes than this shares its memory with nothing
 SMALL = 1024
+
+#: matrices of more bytes than this are read in strips of about so many bytes, where both sweeps can go strip by strip;
+#: a strip has a multiple of so many rows
+LARGE, STRIP, UNIT = 1 << 19, 3 << 16, 8
 
 #: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
 IN_PLACE = 1 << 14
@@ -49,6 +54,7 @@ class Plan:
 
     rows: list[Row] = field(default_factory=list)
     addresses: dict[int, int] = field(default_factory=dict)  # row -> the address of a kernel that is in no group
+    inner: list[Row] = field(default_factory=list)  # what rows of strips run, again and again
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
@@ -168,8 +174,14 @@ class Planner:
         self._form_groups()
         if self.target is not None:
             self._clear(self.storage_of[self.target])
-        for what, g in schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten):
-            self._emit_group(what, g)
+        order = list(schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten))
+        before = {g: a for what, g in order if what == TURN for a in self._product_before(g)}
+        within = set(before.values())
+        for what, g in order:
+            if what == TURN and g in before:
+                self._emit_strips(before[g], g)
+            elif g not in within:
+                self._emit_group(what, g)
         for s in self.wrt:
             if s not in self._touched:
                 self._clear(s)
@@ -201,9 +213,10 @@ class Planner:
 
     def _find_flows(self, target: int | None) -> None:
         """Find what each group leaves in memory, and what its reverse sweep reads."""
-        readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
+        self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
+        self._feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
+        readers, feeders = self._readers, self._feeders
         writers: dict[int, tuple[int, ...]] = {}
-        feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
         read, made, fed = [], [], []
         for g, group in enumerate(self.groups):
             mine = (g,)
@@ -295,6 +308,73 @@ class Planner:
         return Block(
             self.tape, group.instructions, group.space, group.number, self.stored[g], self.adjoints, self.fed[g]
         )
+
+    # ---- strips --------------------------------------------------------------------------------------------------------
+
+    def _product_before(self, turning: int) -> list[int]:
+        """Give the product of a large matrix and a vector that only a turning block reads, as it lies, if there is one."""
+        tape, of, group = self.tape, self.storage_of, self.groups[turning]
+        fed, n = self._fed_by(group), math.prod(group.space)
+        for a in sorted(self.flows[turning].after):
+            k = self.groups[a].instructions[0]
+            if tape.ops[k].name != "matmul" or not self.flows[a].reverse:
+                continue
+            (matrix, vector), (z,) = tape.operand_buffers[k], tape.result_buffers[k]
+            s, row = of[z], tape.buffers[matrix].shape[-1] * ITEM[tape.storages[of[matrix]].number]
+            if tape.buffers[z].shape != (n, 1) or n * row < LARGE or of[matrix] == of[vector] or not tape.is_whole(z):
+                continue
+            if s in self.kept or self._readers[s] != (turning,) or self._feeders.get(s) != (turning,):
+                continue
+            if not fed & self._fed_by(self.groups[a]) and self._reads_straight(group, s):
+                return [a]
+        return []
+
+    def _reads_straight(self, group: Group, s: int) -> bool:
+        """Whether a block reads a storage from end to end, as far as it reads it."""
+        straight = (0, row_major(group.space))
+        for k in group.instructions:
+            shape = index_space(self.tape, k)
+            keys = (reach(self.tape, b, shape) for b in self.tape.operand_buffers[k] if self.storage_of[b] == s)
+            if any(key[1:3] != straight for key in keys):
+                return False
+        return True
+
+    def _emit_strips(self, a: int, turning: int) -> None:
+        """Write one row for a product, the block that turns behind it, and the way back through the product.
+
+        It does so many of the matrix's rows at a time as stay in the cache, from the first to the last of the three.
+        """
+        plan = self.plan
+        columns: tuple[list[Any], ...] = (plan.rows, plan.kinds, plan.instructions, plan.touched)
+        start = len(plan.rows)
+        for what, g in ((FORWARD, a), (TURN, turning), (REVERSE, a)):
+            self._emit_group(what, g)
+        made = list(zip(*(column[start:] for column in columns), strict=True))
+        for column in columns:
+            del column[start:]
+        for span in self._spans.values():
+            if span[1] >= start:  # all of it lives from the first strip to the last
+                span[:] = min(span[0], start), start + len(made)
+        inner = [line for line in made if line[0][1] != "clear"]
+        for line in made:
+            if line[0][1] == "clear":
+                for column, item in zip(columns, line, strict=True):
+                    column.append(item)
+        (k,) = self.groups[a].instructions
+        matrix = self.tape.operand_buffers[k][0]
+        block = next(line[0][2] for line in inner if line[0][1] == "block")
+        n, length, unit, overlap = (plan.pool[block + i] for i in (0, 2, 8, 9))
+        if unit == length and len(self.groups[turning].space) == 1:  # else rows of a sum may have to stay together
+            unit = plan.pool[block + 8] = math.gcd(length, UNIT)
+        bytes_of_row = self.tape.buffers[matrix].shape[1] * ITEM[self.tape.storages[self.storage_of[matrix]].number]
+        rows = STRIP // bytes_of_row // UNIT * UNIT
+        strips = max(n // max(rows, unit), 1) if unit and not overlap else 1
+        words = [len(plan.pool), len(plan.inner), len(inner), strips, n, unit]
+        plan.inner += [line[0] for line in inner]
+        instructions = tuple(dict.fromkeys(i for line in inner for i in line[2]))
+        self._uses.clear()
+        self._row("sweeps", "strips", self._words(words), TURN, instructions)
+        plan.touched[-1] = sum(line[3] for line in inner)
 
     # ---- rows ----------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from .kernels.constants import (
     FUNCTIONS,
     GUARD,
     INDEX,
+    INNER,
     NOT_POSITIVE,
     PARAMETERS,
     PART_CODE,
@@ -31,6 +32,7 @@ from .kernels.constants import (
     SERVICES,
     SINGULAR,
     STATUS,
+    STRIPS,
     SUMS,
     TILE_CODE,
     TILES,
@@ -64,6 +66,8 @@ def _kernel(row: Row) -> int:
         return int(library.group_kernel(group))
     if direction == "clear":
         return int(library.clear_kernel())
+    if direction == "strips":
+        return int(library.strips_kernel())
     number = group.partition("_")[2]
     if direction == "block":
         return int(library.block_kernel(number))
@@ -87,7 +91,11 @@ class Program:
         self.instructions, tape = len(tape), planner.tape
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
         self.ops, self.places = tape.ops, tape.places
+<<<<<<< HEAD
         self.rows = self._rows(self.plan)
+=======
+        self.rows = self._rows([*self.plan.rows, *self.plan.inner])
+>>>>>>> mixture-2
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
         count = len(self.buffers)
@@ -102,7 +110,7 @@ class Program:
 
     def _rows(self, plan: Plan) -> Any:
         own = plan.addresses
-        rows = [[own[k] if k in own else _kernel(row), row[2]] for k, row in enumerate(plan.rows)]
+        rows = [[own[k] if k in own else _kernel(row), row[2]] for k, row in enumerate([*plan.rows, *plan.inner])]
         return np.array(rows, np.int64).reshape(-1)
 
     def take(self) -> Workspace:
@@ -273,10 +281,11 @@ class Workspace:
             self.services[TILE_CODE + number] = library.tile_kernel(NAMES[number])
             self.services[PART_CODE + number] = library.part_kernel(NAMES[number])
         self.services[CLEAR_CODE] = library.clear_part_kernel()
+        self.services[STRIPS], self.services[INNER] = 1, _address(program.rows) + 16 * len(plan.rows)
         self.services[POOL], self.services[SUMS] = _address(pool_table()), _address(self._sums)
 
         t = self.table = np.zeros(24, np.int64)
-        t[ROWS], t[COUNT] = _address(program.rows), len(program.rows) // 2
+        t[ROWS], t[COUNT] = _address(program.rows), len(plan.rows)
         t[PARAMETERS], t[VALUES], t[ADJOINTS] = (
             _address(program.pool),
             _address(self.value_table),
