@@ -91,11 +91,7 @@ class Program:
         self.instructions, tape = len(tape), planner.tape
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
         self.ops, self.places = tape.ops, tape.places
-<<<<<<< HEAD
         self.rows = self._rows(self.plan)
-=======
-        self.rows = self._rows([*self.plan.rows, *self.plan.inner])
->>>>>>> mixture-2
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
         count = len(self.buffers)
