@@ -1,5 +1,6 @@
-"""Measure what a process pays before its first gradient; the kernels are in the cache on disk."""
+"""Measure what a process pays before its first gradient; kernels and Python's bytecode are in their caches on disk."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,8 +46,14 @@ print(time.perf_counter() - start)
 def measure(titles: Sequence[str], processes: int) -> list[Timing]:
     """Run each piece of code in as many fresh processes."""
     timings = []
+    # Installing a package writes its bytecode; a checkout's is written by the first process, if it may.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", "import tapead"], check=True, env=environment)
     for title in titles:
         command = [sys.executable, "-c", CODE[title]]
-        run = [subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True) for _ in range(processes)]
+        run = [
+            subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=environment)
+            for _ in range(processes)
+        ]
         timings.append(Timing(COLD, title, "tapead", tuple(float(done.stdout) for done in run)))
     return timings

@@ -16,7 +16,6 @@ from .constants import (
     SCALAR_MULTIPLY_ADD,
     SCALAR_MULTIPLY_SUBTRACT,
     SCALAR_SUBTRACT_PRODUCT,
-    SCALAR_WORDS,
 )
 from .elementwise import ROWS
 from .library import structural_kernels
@@ -71,11 +70,6 @@ def expression(text: str, number: str) -> str:
     return ast.unparse(tree)
 
 
-def names(text: str) -> set[str]:
-    """Name the variables that an expression reads."""
-    return {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-
-
 def rows(number: str) -> list[Elementwise]:
     """Give the rows that exist in a class."""
     return [row for row in ROWS if (row.integer is not None if number == "i8" else row.floating)]
@@ -97,18 +91,37 @@ class _Near(ast.NodeTransformer):
         return ast.Name(NEAR_ONLY.get(node.id, node.id), node.ctx)
 
 
-def _loop(reads: list[str], statement: str) -> list[str]:
+class _Reads(ast.NodeTransformer):
+    """Write where the operands are instead of their names: fewer statements are compiled sooner."""
+
+    def __init__(self, places: dict[str, str]) -> None:
+        self.places = {name: ast.parse(place, mode="eval").body for name, place in places.items()}
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.places.get(node.id, node)
+
+
+def _read(text: str, places: dict[str, str]) -> str:
+    return ast.unparse(_Reads(places).visit(ast.parse(text, mode="eval")))
+
+
+#: where a loop over tiles finds the operands, the result and its adjoint; where a scalar run does
+IN_TILES = {"x": "X[i]", "y": "Y[i]", "w": "W[i]", "z": "V[i]", "d": "D[i]"}
+IN_RUNS = {name: f"v[{name}]" for name in "xywz"}
+
+
+def _loop(target: str, text: str) -> list[str]:
     """Write a loop over a tile; where it calls sines, two: one for a tile whose numbers are all near zero."""
 
-    def loop(statement: str) -> list[str]:
-        return ["for i in range(n):", *[f"    {read}" for read in reads], f"    {statement}"]
+    def loop(text: str) -> list[str]:
+        return ["for i in range(n):", f"    {target} {_read(text, IN_TILES)}"]
 
-    bounded = sorted(_bounded(statement))
+    bounded = sorted(_bounded(text))
     if not bounded:
-        return loop(statement)
-    near = ast.unparse(_Near().visit(ast.parse(statement)))
+        return loop(text)
+    near = ast.unparse(_Near().visit(ast.parse(text, mode="eval")))
     condition = " and ".join(f"all_near({name.upper()}, n)" for name in bounded)
-    inner = [f"    {line}" for line in loop(near)], [f"    {line}" for line in loop(statement)]
+    inner = [f"    {line}" for line in loop(near)], [f"    {line}" for line in loop(text)]
     return [f"if {condition}:", *inner[0], "else:", *inner[1]]
 
 
@@ -124,9 +137,7 @@ def _contribution(row: Elementwise, partial: str, number: str) -> str:
         return "d"
     if partial == "-1.0":
         return "-d"
-    if row.select:
-        return f"keep(d, {text})"
-    return f"where(d == 0.0, C(0.0), d * ({text}))"
+    return f"{'keep' if row.select else 'scaled'}(d, {text})"
 
 
 def _branches(number: str, body: list[tuple[int, str, list[str]]], indent: str) -> list[str]:
@@ -156,6 +167,11 @@ C = np.NUMBER
 
 
 @kernel
+def scaled(d, partial):
+    return d * partial if d != 0.0 else C(0.0)
+
+
+@kernel
 def keep(d, partial):
     return d * partial if (d != 0.0) & (partial != 0.0) else C(0.0)
 
@@ -170,19 +186,14 @@ def tile(number: str) -> str:
     """Write the loop over a block's code on one tile: values of ops, and what their operands' adjoints receive."""
     body = []
     for row in rows(number):
-        text = _value(row, number)
-        reads = [f"{name} = {name.upper()}[i]" for name in "xyw" if name in names(text)]
-        body.append((row.code, row.name, _loop(reads, f"Z[i] = {text}")))
+        body.append((row.code, row.name, _loop("Z[i] =", _value(row, number))))
     for row in rows(number) if number != "i8" else ():
         for bit, partial in enumerate(row.partials):
             if partial is None:
                 continue
-            reads = [f"{name} = {name.upper()}[i]" for name in "xyw" if name in names(partial)]
-            reads += ["z = V[i]"] if "z" in names(partial) else []
             text = _contribution(row, partial, number)
             for add in (False, True) if is_cheap(row, bit) else (False,):
-                sign = "+=" if add else "="
-                statements = _loop(["d = D[i]", *reads], f"Z[i] {sign} {text}")
+                statements = _loop("Z[i] +=" if add else "Z[i] =", text)
                 body.append((partial_code(row.code, bit, add), f"{row.name}, {'xyw'[bit]}", statements))
     names_of = ["Z", "X", "Y", "W", *(["V", "D"] if number != "i8" else [])]
     lines = ["    for k in range(count):", "        op = code[7 * k]"]
@@ -198,38 +209,30 @@ PAIRS = (
     (SCALAR_SUBTRACT_PRODUCT, "w - x * y", ("-y", "-x", "1.0")),
     (SCALAR_ADD_ADD, "x + y + w", ("1.0", "1.0", "1.0")),
 )
-_SLOTS = {name: f"code[{SCALAR_WORDS} * k + {place}]" for place, name in enumerate("zxyw", 1)}
-
-
-def _scalar_reads(text: str) -> list[str]:
-    return [f"{name} = v[{_SLOTS[name]}]" for name in "xywz" if name in names(text)]
 
 
 def scalars_forward(number: str) -> list[str]:
     """Write the switch over single numbers, forward."""
     made = [(row.code, row.name, _value(row, number)) for row in rows(number)]
     made += [(code, text, text) for code, text, _ in PAIRS]
-    body = [(code, name, [*_scalar_reads(text), f"v[{_SLOTS['z']}] = {text}"]) for code, name, text in made]
+    body = [(code, name, [f"v[z] = {_read(text, IN_RUNS)}"]) for code, name, text in made]
     return ["        " + line for line in _branches(number, body, "")]
 
 
 def scalars_reverse(number: str) -> list[str]:
     """Write the switch over single numbers, backwards."""
-    made = [
-        (row.code, row.name, [(p, p and _contribution(row, p, number)) for p in row.partials]) for row in rows(number)
-    ]
+    made = [(row.code, row.name, [p and _contribution(row, p, number) for p in row.partials]) for row in rows(number)]
     product = next(row for row in ROWS if row.name == "multiply")
-    made += [(code, text, [(p, _contribution(product, p, number)) for p in partials]) for code, text, partials in PAIRS]
+    made += [(code, text, [_contribution(product, p, number) for p in partials]) for code, text, partials in PAIRS]
     body = []
     for code, name, operands in made:
         statements = []
-        for place, (partial, contribution) in enumerate(operands):
-            if partial is None:
+        for place, contribution in enumerate(operands):
+            if contribution is None:
                 continue
             add, first = SCALAR_ADD << 2 * place, SCALAR_FIRST << 2 * place
-            target = f"g[{_SLOTS['xyw'[place]]}]"
-            statements += [f"if active & {add | first}:", *[f"    {r}" for r in _scalar_reads(partial)]]
-            statements += [f"    c = {contribution}", f"    {target} = c if active & {first} else {target} + c"]
+            statements += [f"if active & {add | first}:"]
+            statements += [f"    give(g, {'xyw'[place]}, active & {first}, {_read(contribution, IN_RUNS)})"]
         if statements:
             body.append((code, name, statements))
     return ["        " + line for line in _branches(number, body, "")]
@@ -276,12 +279,14 @@ def entry(group: str) -> str:
 
 SWEEPS = '''"""The sweeps, compiled: as Python calls them, and behind the calls of differentiated functions."""
 
-from .constants import CLEAR_CODE, JOB, JOB_PARAMETERS, JOB_PARTS, JOB_VALUES, PART, PARTS, POOL
+from .constants import CLEAR_CODE, INNER, JOB, JOB_PARAMETERS, JOB_PARTS, JOB_VALUES, PART, PARTS, POOL
+from .constants import STRIP, STRIP_START, STRIP_STOP, STRIPS
 from .jit import callable_kernel, entry_point, kernel
 from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE, OUT, TUPLE, TYPE
-from .pointers import as_i4, as_i8, call1, call2, call4
+from .pointers import as_i4, as_i8, call1, call2, call4, call_kernel
 from .pool import MOST, THREADS, enter, help_out, leave, share, stop as stop_pool
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
+from .strided import bound
 from .sweeps import sweep as sweeps
 from .sweeps import timed_sweep
 
@@ -341,6 +346,25 @@ def clear(p, values, adjoints, services):
     else:
         zero(address, 0, size)
     return 0
+
+
+@entry_point
+def strips(p, values, adjoints, services):
+    """Run rows strip by strip: all of them for one strip, then for the next; as a whole where threads can share them.
+
+    Parameters: their own place in the pool, the first row and how many, strips, elements, what a strip is a multiple of.
+    """
+    pool, p, own = p - 8 * as_i8(p)[0], as_i8(p), as_i8(services)
+    rows = as_i8(own[INNER] + 16 * p[1])
+    own[STRIPS] = p[3] if as_i8(own[POOL])[THREADS] <= 1 else 1
+    status = 0
+    for strip in range(own[STRIPS]):
+        own[STRIP], own[STRIP_START] = strip, bound(p[4], p[5], strip, own[STRIPS])
+        own[STRIP_STOP] = bound(p[4], p[5], strip + 1, own[STRIPS])
+        for k in range(p[2]):
+            status |= call_kernel(rows[2 * k], pool + 8 * rows[2 * k + 1], values, adjoints, services)
+    own[STRIP], own[STRIPS] = 0, 1
+    return status
 
 
 @entry_point

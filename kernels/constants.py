@@ -14,7 +14,10 @@ TILES, REGISTERS, INDEX, STATUS, SCRATCH, FUNCTIONS, TILE_CODE, PART_CODE, POOL,
     *range(7),
     *(10, 14, 15, 16, 21),
 )
-SERVICE_SLOTS = 24
+#: more slots: the strip that is being done, the number of strips (1: rows are done as a whole), the matrix rows where
+#: it starts and stops, the rows that are run strip by strip
+STRIP, STRIPS, STRIP_START, STRIP_STOP, INNER = range(22, 27)
+SERVICE_SLOTS = 32
 #: a job's words: the row's parameters, tables of values and adjoints, the kernel of tiles, how many parts there are
 JOB_PARAMETERS, JOB_VALUES, JOB_ADJOINTS, JOB_TILE, JOB_PARTS = range(5)
 #: elements in a part of a shared row at least; parts for each thread at most: who is free sooner does more of them
@@ -23,7 +26,7 @@ PART, PARTS = 8192, 16
 #: bytes of tiles, bytes of what each part adds up for itself
 POOL_INDEX, POOL_REGISTERS, POOL_TILES, POOL_SUMS = 256, 4096, 1 << 18, 1 << 15
 #: what a kernel returns
-OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE = range(5)
+OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE, RAISED = range(6)
 #: elements in a tile at the most, and bytes that the tiles of a block should take: they stay in the first-level cache
 TILE, TILE_BYTES = 512, 1 << 15
 #: instructions of a scalar run that are no rows of the table: those that reach outside it; in-place assignment within it;

@@ -64,6 +64,17 @@ def no_lanes_at(count: int) -> Any:
 
 
 @intrinsic
+def copies(typing_context: Any, pointer: Any, number: Any) -> Any:
+    """Give eight lanes of one number, of a pointer's class."""
+    signature = Vector(pointer.dtype, 8)(pointer, pointer.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _spread(builder, arguments[1], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+@intrinsic
 def store(typing_context: Any, pointer: Any, lanes: Any) -> Any:
     """Store lanes at a pointer."""
     signature = types.void(pointer, lanes)
@@ -77,6 +88,33 @@ def store(typing_context: Any, pointer: Any, lanes: Any) -> Any:
     return signature, codegen
 
 
+@intrinsic
+def add_lanes(typing_context: Any, pointer: Any, lanes: Any) -> Any:
+    """Add lanes to what is at a pointer, in its class."""
+    signature = types.void(pointer, lanes)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer, lanes = arguments
+        place = _place(builder, pointer, lanes.type.count)
+        item = context.get_abi_sizeof(pointer.type.pointee)
+        total = _sum(builder, builder.load(place, align=item), _converted(builder, lanes, place.type.pointee))
+        builder.store(total, place, align=item)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _converted(builder: Any, lanes: Any, kind: Any) -> Any:
+    given, wanted = lanes.type.element, kind.element
+    if given == wanted:
+        return lanes
+    if isinstance(given, ir.IntType):
+        return builder.sitofp(lanes, kind)
+    if isinstance(wanted, ir.IntType):
+        return builder.fptosi(lanes, kind)
+    return builder.fpext(lanes, kind) if isinstance(wanted, ir.DoubleType) else builder.fptrunc(lanes, kind)
+
+
 def _spread(builder: Any, number: Any, kind: Any) -> Any:
     one = builder.insert_element(kind(ir.Undefined), number, ir.IntType(32)(0))
     return builder.shuffle_vector(one, kind(ir.Undefined), ir.VectorType(ir.IntType(32), kind.count)(None))
@@ -87,6 +125,10 @@ def _fused(builder: Any, x: Any, y: Any, z: Any) -> Any:
     name = f"llvm.fmuladd.v{kind.count}f{64 if isinstance(kind.element, ir.DoubleType) else 32}"
     function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
     return builder.call(function, [x, y, z])
+
+
+def _sum(builder: Any, x: Any, y: Any) -> Any:
+    return builder.add(x, y) if isinstance(x.type.element, ir.IntType) else builder.fadd(x, y)
 
 
 @intrinsic
@@ -118,7 +160,7 @@ def add(typing_context: Any, x: Any, y: Any) -> Any:
     signature = x(x, x)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fadd(*arguments)
+        return _sum(builder, *arguments)
 
     return signature, codegen
 

@@ -129,6 +129,11 @@ def clear_kernel() -> int:
     return int(load("sweeps").clear.address)
 
 
+def strips_kernel() -> int:
+    """Give the address of the kernel that runs rows strip by strip."""
+    return int(load("sweeps").strips.address)
+
+
 def clear_part_kernel() -> int:
     """Give the address of the kernel that zeroes a part of an adjoint."""
     return int(load("sweeps").clear_part.address)

@@ -85,10 +85,15 @@ class Structural(Op):
     back, in the reverse sweep, what the op overwrote. `numpy(*operands, **parameters)` gives the result (a tuple, if several).
     `contiguous` asks for row-major operands without gaps. `active` are the operands through which a derivative
     flows. `rule(record, parameters, d, results, operands)` writes the adjoint on the tape: one contribution (or
-    None) an active operand; `tangent(record, parameters, dots, results, operands)`, where there is one, the tangents of the
-    results (None: zero), for tangents (or None) of the operands; else they are derived from the rule. `linear` says that the result is linear in the only active operand, the first. `samples` gives (operands, parameters) for the bulk tests.
+    None) an active operand. `linear` says that the result is linear in the only active operand, the first. `samples` gives
+    (operands, parameters) for the bulk tests.
     `stores` says that `words` heeds parameters["first"], a bit mask of operands: their adjoints are stored by the reverse
     kernel, not added to. Adjoints are written in the order of the operands, each as a whole before the next.
+    `tangent(record, parameters, dots, results, operands)` writes the tangent of the first result on the tape, or a tuple of
+    those of the results, where they are not to be derived from the rule; dots has None for an operand without a tangent,
+    and one at least that is not None.
+    `broadcasts` says that operands broadcast, as those of an elementwise op do. An op that is in no group, for it was made
+    at run time, gives the address of its kernel in a direction ("forward", "reverse") by `address(direction, operands, results)`.
     """
 
     group: str = ""
@@ -97,13 +102,15 @@ class Structural(Op):
     restore: Callable[..., int] | None = None
     active: tuple[int, ...] = ()
     rule: Callable[..., tuple[Any, ...]] | None = None
-    tangent: Callable[..., tuple[Any, ...]] | None = None
+    tangent: Callable[..., Any] | None = None
+    address: Callable[[str, Sequence[Layout], Sequence[Layout]], int] | None = None
     words: Callable[[Sequence[Layout], Sequence[Layout], dict[str, Any]], list[int]] = plain_words
     scratch: Callable[[Sequence[Layout], Sequence[Layout]], int] = no_scratch
     contiguous: bool = True
     linear: bool = False
     checks: bool = False
     stores: bool = False
+    broadcasts: bool = False
     samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from .blas import gemm
-from .constants import F8, INDEX, SCRATCH
+from .constants import F8, INDEX, SCRATCH, STRIP_START, STRIP_STOP, STRIPS
 from .jit import kernel
 from .lanes import add, add_multiple, add_product, lanes_at, no_lanes_at, store, total, without
 from .op import Layout, Sample, structural
@@ -27,6 +27,8 @@ part: Any = njit(error_model="numpy", inline="always")
 
 #: the ways to do a step
 CLEAR, BLAS, TILES, DOTS, ROWS = range(5)
+#: what of a step is done strip by strip: nothing; rows or columns of c; terms of its sums
+NOTHING, ROWS_OF_C, COLUMNS_OF_C, TERMS = range(4)
 
 #: how many terms of a sum are done before the next row or column is
 DEPTH = 256
@@ -66,6 +68,35 @@ def strips_of(width: int) -> Any:
 
 
 _strip8, _strip4, _strip1 = strips_of(8), strips_of(4), strips_of(1)
+_load8, _none8, _load4, _none4 = lanes_at(8), no_lanes_at(8), lanes_at(4), no_lanes_at(4)
+
+
+@part
+def _strip12(a, a_row, a_column, b, b_row, c, c_row, rows, n, k, adds):  # type: ignore[no-untyped-def]
+    """Four rows of c of 9 to 12 columns at a stroke: eight, and the last four."""
+    second, third, fourth = min(1, rows - 1), min(2, rows - 1), min(3, rows - 1)
+    a1, a2, a3 = shifted(a, second * a_row), shifted(a, third * a_row), shifted(a, fourth * a_row)
+    s0, t0 = _none8(c), _none4(c)
+    s1, s2, s3, t1, t2, t3 = s0, s0, s0, t0, t0, t0
+    for p in range(k):  # row by row, so that all sums stay in registers
+        line, rest, i = _load8(shifted(b, p * b_row)), _load4(shifted(b, p * b_row + n - 4)), p * a_column
+        s0, t0 = add_multiple(s0, a[i], line), add_multiple(t0, a[i], rest)
+        s1, t1 = add_multiple(s1, a1[i], line), add_multiple(t1, a1[i], rest)
+        s2, t2 = add_multiple(s2, a2[i], line), add_multiple(t2, a2[i], rest)
+        s3, t3 = add_multiple(s3, a3[i], line), add_multiple(t3, a3[i], rest)
+    c1, c2, c3 = shifted(c, second * c_row), shifted(c, third * c_row), shifted(c, fourth * c_row)
+    d0, d1, d2, d3 = shifted(c, n - 4), shifted(c1, n - 4), shifted(c2, n - 4), shifted(c3, n - 4)
+    if adds:  # all of them are read before one is written: where they overlap, the same is written twice
+        s0, s1, s2, s3 = add(_load8(c), s0), add(_load8(c1), s1), add(_load8(c2), s2), add(_load8(c3), s3)
+        t0, t1, t2, t3 = add(_load4(d0), t0), add(_load4(d1), t1), add(_load4(d2), t2), add(_load4(d3), t3)
+    store(c, s0)
+    store(d0, t0)
+    store(c1, s1)
+    store(d1, t1)
+    store(c2, s2)
+    store(d2, t2)
+    store(c3, s3)
+    store(d3, t3)
 
 
 @kernel
@@ -79,18 +110,20 @@ def _tiles(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, adds, zero
                 for p in range(depth):
                     packed[p * n + j] = right[p * b_row + j * b_column]
             right, row = packed, n
+        wide = n - 8 - n % 8 if n > 8 and 0 < n % 8 <= 4 else n  # the columns done eight at a time
         for i in range(0, m, 4):
             here, there, rows = shifted(left, i * a_row), shifted(c, i * c_row), min(4, m - i)
-            if n >= 8:
+            if wide < n:
+                _strip8(here, a_row, a_column, right, row, there, c_row, rows, wide, depth, adds, zeros)
+                last, end = shifted(right, wide), shifted(there, wide)
+                _strip12(here, a_row, a_column, last, row, end, c_row, rows, n - wide, depth, adds)
+            elif n >= 8:
                 _strip8(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
             elif n >= 4:
                 _strip4(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
             else:
                 _strip1(here, a_row, a_column, right, row, there, c_row, rows, n, depth, adds, zeros)
         adds = True
-
-
-_load8, _none8 = lanes_at(8), no_lanes_at(8)
 
 
 @kernel
@@ -144,12 +177,13 @@ def _rows(a, a_column, b, b_row, c, n, k, adds, zeros):  # type: ignore[no-untyp
 
 # ---- steps ---------------------------------------------------------------------------------------------------------
 # words: their number, way, buffer and table (values or adjoints) of left, of right, of c, m, n, k, strides (row, column)
-# of left, of right, of c, whether c is added to, batches, batch axes, batch shape, batch strides of left, of right, of c
+# of left, of right, of c, whether c is added to, what is done strip by strip (0: all at once), batches, batch axes, batch
+# shape, batch strides of left, of right, of c
 
 
 @part
-def _own(w, left, right, c, zeros):  # type: ignore[no-untyped-def]
-    way, m, n, k, adds = w[1], w[8], w[9], w[10], w[17] != 0
+def _own(w, left, right, c, m, n, k, adds, zeros):  # type: ignore[no-untyped-def]
+    way = w[1]
     if way == TILES:
         _tiles(left, w[11], w[12], right, w[13], w[14], c, w[15], m, n, k, adds, zeros)
     elif way == DOTS:
@@ -175,24 +209,34 @@ def _steps(p, place, count, values, adjoints, services):  # type: ignore[no-unty
         left = (adjoints if w[3] else values)[w[2]]
         right = (adjoints if w[5] else values)[w[4]]
         c = (adjoints if w[7] else values)[w[6]]
-        batches, ndim = w[18] if c else 0, w[19]
+        batches, ndim = w[19] if c else 0, w[20]
+        m, n, k, adds = w[8], w[9], w[10], w[17] != 0
+        if w[18] != 0 and services[STRIPS] > 1:
+            start, size = services[STRIP_START], services[STRIP_STOP] - services[STRIP_START]
+            if w[18] == ROWS_OF_C:
+                m, left, c = size, left + item * start * w[11], c + item * start * w[15]
+            elif w[18] == COLUMNS_OF_C:
+                n, right, c = size, right + item * start * w[14], c + item * start * w[16]
+            else:
+                k, left, right = size, left + item * start * w[12], right + item * start * w[13]
+                adds = adds or start > 0
         for d in range(ndim):
             index[d] = 0
         for _ in range(batches):
             if w[1] == BLAS:
-                beta = 1.0 if w[17] else 0.0
-                gemm(services, number, w[8], w[9], w[10], left, w[11], w[12], right, w[13], w[14], beta, c, w[15], 1.0)
+                beta = 1.0 if adds else 0.0
+                gemm(services, number, m, n, k, left, w[11], w[12], right, w[13], w[14], beta, c, w[15], 1.0)
             elif number == F8:
-                _own(w, as_f8(left), as_f8(right), as_f8(c), as_f8(zeros))
+                _own(w, as_f8(left), as_f8(right), as_f8(c), m, n, k, adds, as_f8(zeros))
             else:
-                _own(w, as_f4(left), as_f4(right), as_f4(c), as_f4(zeros))
+                _own(w, as_f4(left), as_f4(right), as_f4(c), m, n, k, adds, as_f4(zeros))
             for d in range(ndim - 1, -1, -1):
                 index[d] += 1
-                ends = index[d] == w[20 + d]
-                step = item * (1 - w[20 + d] if ends else 1)
-                left += step * w[20 + ndim + d]
-                right += step * w[20 + 2 * ndim + d]
-                c += step * w[20 + 3 * ndim + d]
+                ends = index[d] == w[21 + d]
+                step = item * (1 - w[21 + d] if ends else 1)
+                left += step * w[21 + ndim + d]
+                right += step * w[21 + 2 * ndim + d]
+                c += step * w[21 + 3 * ndim + d]
                 if not ends:
                     break
                 index[d] = 0
@@ -242,11 +286,14 @@ class Step:
     c: Side
     adds: bool
     batch: tuple[int, ...]
+    strips: int = NOTHING
 
     @property
     def turned(self) -> "Step":
         """The transposed product: cᵀ from rightᵀ leftᵀ."""
-        return replace(self, m=self.n, n=self.m, left=self.right.turned, right=self.left.turned, c=self.c.turned)
+        strips = {ROWS_OF_C: COLUMNS_OF_C, COLUMNS_OF_C: ROWS_OF_C}.get(self.strips, self.strips)
+        left, right, c = self.right.turned, self.left.turned, self.c.turned
+        return replace(self, m=self.n, n=self.m, left=left, right=right, c=c, strips=strips)
 
     @property
     def readable(self) -> bool:
@@ -333,7 +380,7 @@ def words_of(step: Step, way: int) -> list[int]:
     sides = (step.left, step.right, step.c)
     words = [way, *(word for side in sides for word in (side.buffer, side.table)), step.m, step.n, step.k]
     words += [stride for side in sides for stride in side.strides]
-    words += [int(step.adds), math.prod(step.batch), len(step.batch), *step.batch]
+    words += [int(step.adds), step.strips, math.prod(step.batch), len(step.batch), *step.batch]
     words += [stride for side in sides for stride in side.batch]
     return [len(words) + 1, *words]
 
@@ -356,15 +403,19 @@ def side(x: Layout, table: int, ndim: int) -> Side:
 
 
 def steps(operands: Sequence[Layout], results: Sequence[Layout], first: int) -> list[list[tuple[Step, int]]]:
-    """Plan the steps of the forward and of the reverse sweep; the adjoints named by `first` are stored, not added to."""
+    """Plan the steps of the forward and of the reverse sweep; the adjoints named by `first` are stored, not added to.
+
+    Products of one matrix and one vector can be done in strips of the matrix's rows.
+    """
     (a, b), z = operands, results[0]
     batch = z.shape[:-2]
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     left, right, product = (side(x, 0, len(batch)) for x in (a, b, z))
     da, db, dz = (side(x, 1, len(batch)) for x in (a, b, z))
-    forward = planned(Step(z.number, m, n, k, left, right, product, False, batch), z)
-    reverse = planned(Step(z.number, m, k, n, dz, right.turned, da, not first & 1, batch), a)
-    reverse += planned(Step(z.number, k, n, m, left.turned, dz, db, not first & 2, batch), b)
+    rows, terms = (ROWS_OF_C, TERMS) if n == 1 and not batch else (NOTHING, NOTHING)
+    forward = planned(Step(z.number, m, n, k, left, right, product, False, batch, rows), z)
+    reverse = planned(Step(z.number, m, k, n, dz, right.turned, da, not first & 1, batch, rows), a)
+    reverse += planned(Step(z.number, k, n, m, left.turned, dz, db, not first & 2, batch, terms), b)
     return [forward, reverse]
 
 

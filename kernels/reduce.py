@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from .constants import F4, F8, SCRATCH
 from .jit import kernel
-from .op import Layout, Sample, structural
+from .op import Layout, Sample, no_scratch, structural
 from .pointers import as_f4, as_f8, as_i8, shifted
 
 GROUP = "reduce"
@@ -249,29 +248,51 @@ def argmin_forward(p, values, adjoints, services):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _order(z, x, rows, n):  # type: ignore[no-untyped-def]
+def _follows(a, b):  # type: ignore[no-untyped-def]
+    """Whether a number comes after another; NaN comes last."""
+    return (a > b) | ((a != a) & (b == b))
+
+
+@kernel
+def _order(z, x, rows, n, merged):  # type: ignore[no-untyped-def]
+    """Sort by merging, which keeps the order of equal numbers."""
     for r in range(rows):
-        order = np.argsort(carray(shifted(x, r * n), n), kind="mergesort")
+        row, order = shifted(x, r * n), shifted(z, r * n)
         for i in range(n):
-            z[r * n + i] = order[i]
+            order[i] = i
+        width = 1
+        while width < n:
+            for start in range(0, n, 2 * width):
+                middle, end = min(start + width, n), min(start + 2 * width, n)
+                left, right = start, middle
+                for i in range(start, end):
+                    if right == end or (left < middle and not _follows(row[order[left]], row[order[right]])):
+                        merged[i] = order[left]
+                        left += 1
+                    else:
+                        merged[i] = order[right]
+                        right += 1
+            for i in range(n):
+                order[i] = merged[i]
+            width *= 2
 
 
 @kernel
 def argsort_forward(p, values, adjoints, services):  # type: ignore[no-untyped-def]
-    z = as_i8(values[p[3]])
+    z, scratch = as_i8(values[p[3]]), as_i8(services[SCRATCH])
     if p[1] == F8:
-        _order(z, as_f8(values[p[2]]), p[4], p[5])
+        _order(z, as_f8(values[p[2]]), p[4], p[5], scratch)
     elif p[1] == F4:
-        _order(z, as_f4(values[p[2]]), p[4], p[5])
+        _order(z, as_f4(values[p[2]]), p[4], p[5], scratch)
     else:
-        _order(z, as_i8(values[p[2]]), p[4], p[5])
+        _order(z, as_i8(values[p[2]]), p[4], p[5], scratch)
     return 0
 
 
-for _name, _forward, _reference in (
-    ("argmax", argmax_forward, lambda x: np.argmax(x, axis=1)),
-    ("argmin", argmin_forward, lambda x: np.argmin(x, axis=1)),
-    ("argsort", argsort_forward, lambda x: np.argsort(x, axis=1, kind="stable")),
+for _name, _forward, _reference, _scratch in (
+    ("argmax", argmax_forward, lambda x: np.argmax(x, axis=1), no_scratch),
+    ("argmin", argmin_forward, lambda x: np.argmin(x, axis=1), no_scratch),
+    ("argsort", argsort_forward, lambda x: np.argsort(x, axis=1, kind="stable"), row_bytes),
 ):
     structural(
         _name,
@@ -281,6 +302,7 @@ for _name, _forward, _reference in (
         group=GROUP,
         forward=_forward,
         words=rows_and_length,
+        scratch=_scratch,
         samples=distinct_rows,
     )
 

@@ -1,6 +1,14 @@
-"""Walking a strided index space: an index vector and the offset that goes with it."""
+"""Walking a strided index space: an index vector and the offset that goes with it; parts of a space."""
 
 from .jit import kernel
+
+
+@kernel
+def bound(n, unit, k, parts):  # type: ignore[no-untyped-def]
+    """Give where the k-th part of n elements begins: at a multiple of a unit."""
+    if k == 0 or k == parts:
+        return n if k else 0
+    return n * k // parts // unit * unit
 
 
 @kernel

@@ -5,11 +5,13 @@ from importlib.metadata import PackageNotFoundError, version
 from . import numpy
 from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
+from .declaration import primitive
 from .define import Tape
 from .derivatives import hessian, hessian_diag, hvp, jacfwd, jacobian, jacrev, jvp, laplacian, linearize, vhp, vjp
 from .errors import TapeadError
 from .explanation import explain, profile
 from .parallel import get_threads, set_threads, threads
+from .primitive_check import check_primitive
 from .record import stop_gradient
 from .rules import checkpoint, custom_jvp, custom_vjp
 from .switches import PASSES, options
@@ -27,6 +29,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "check_grads",
+    "check_primitive",
     "checkpoint",
     "custom_jvp",
     "custom_vjp",
@@ -45,6 +48,7 @@ __all__ = [
     "numerical_grad",
     "numpy",
     "options",
+    "primitive",
     "profile",
     "set_threads",
     "stop_gradient",

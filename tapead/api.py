@@ -52,7 +52,7 @@ class Differentiated:
         self.__doc__ = getattr(function, "__doc__", None)
         self.__wrapped__ = function
         self._chosen = chosen
-        self._written = False  # the gradient is written on the tape, not swept
+        self._written = False  # new traces have the gradient written on the tape, not swept
         self._forms: dict[Any, _Form] = {}
         self._form: _Form | None = None
         self._binding: Binding | None = None
@@ -84,11 +84,13 @@ class Differentiated:
         if form.bound is None:
             return None
         trace, binding = form.bound
+        if trace.written and (out is not None or self.has_aux):
+            return None
         replayed = binding.replay(binding, leaves, None if out is None else self._spread(out, form))
         if replayed is None:
             return None
         self._follow(trace, form)
-        value, gradients = replayed
+        value, gradients = (replayed[1][0], replayed[1][1:]) if trace.written else replayed
         return self._packed(value, None, form.assembled(gradients))
 
     @property
@@ -192,14 +194,14 @@ class Differentiated:
         trace, (result, gradients), gone = self.traces.run(
             key,
             partial(self._trace, leaves, key[0], form),
-            lambda trace: trace.run(leaves, None if self._written else targets),
+            lambda trace: trace.run(leaves, None if trace.written else targets),
         )
         self._forget(gone)
-        if not trace.volatile and not self._written:
+        if not trace.volatile:
             binding = trace.bind(Differentiated.__call__, leaves, form.single, self.with_value)
             form.bound = None if binding is None else (trace, binding)
         self._follow(trace, form)
-        if self._written:
+        if trace.written:
             result, gradients = result
             if targets is not None:
                 for target, gradient in zip(targets, gradients, strict=True):
@@ -210,7 +212,8 @@ class Differentiated:
     def _follow(self, trace: Trace, form: _Form) -> None:
         """Note what the last call ran, and let the next one go to compiled code if it may."""
         self.last, self._form = trace, form
-        binding = form.bound[1] if form.bound is not None and form.direct else None
+        direct = form.direct and not trace.written
+        binding = form.bound[1] if form.bound is not None and direct else None
         if binding is None and self._binding is not None:
             binding = idle(Differentiated.__call__)
         if binding is not self._binding:
@@ -232,7 +235,9 @@ class Differentiated:
             gradients = [leaf for tree in trees for leaf in flatten(tree)[0]]
             return ((value, aux) if self.has_aux else value), gradients
 
-        return Trace(written, leaves, structure, forced=forced)
+        trace = Trace(written, leaves, structure, forced=forced)
+        trace.written = True
+        return trace
 
     def _forget(self, gone: Sequence[Trace]) -> None:
         """Take no calls to traces that were thrown out."""

@@ -30,7 +30,7 @@ from .kernels.constants import (
     TILE_BYTES,
 )
 from .kernels.op import is_cheap, partial_code
-from .kernels.table import OPS, Elementwise, Structural
+from .kernels.table import OPS, Elementwise, Op, Structural
 from .shape import collapse
 from .splitting import Access, Split, split
 from .tape import Wengert, row_major
@@ -64,6 +64,8 @@ def is_dear(op: object) -> bool:
 
 
 _READS: dict[tuple[int, int], set[str]] = {}
+_READ_BACK: dict[int, list[tuple[int, list[int]]]] = {}
+_CARRIERS: dict[int, tuple[int, ...]] = {}
 _DEAR: dict[int, bool] = {}
 
 
@@ -72,6 +74,24 @@ def carries(op: object, k: int) -> bool:
     if isinstance(op, Elementwise):
         return op.partials[k] is not None
     return isinstance(op, Structural) and k in op.active
+
+
+def carriers(op: Op) -> tuple[int, ...]:
+    """Name the operands of an op through which a derivative flows."""
+    found = _CARRIERS.get(op.code)
+    if found is None:
+        places = range(len(op.partials)) if isinstance(op, Elementwise) else getattr(op, "active", ())
+        found = _CARRIERS[op.code] = tuple(k for k in places if carries(op, k))
+    return found
+
+
+def read_back(op: Elementwise) -> list[tuple[int, list[int]]]:
+    """Give the operands whose partials read values, and which: places among the operands, -1 for the result."""
+    found = _READ_BACK.get(op.code)
+    if found is None:
+        named = [(k, ["xyw".find(name) for name in reads(op, k)]) for k in carriers(op)]
+        found = _READ_BACK[op.code] = [(k, places) for k, places in named if places]
+    return found
 
 
 @dataclass

@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from .kernels.constants import B1, F4, F8
 from .kernels.table import Elementwise
@@ -26,6 +25,10 @@ LONGEST = 256
 WRITES = ("assign", "scatter")
 
 Key = tuple[int, int, tuple[int, ...], int]
+#: of a group, and of the instructions that can be in it: kind, index space (axes of one element left out), class
+Label = tuple[str, tuple[int, ...], int]
+#: class -> label of scalar runs
+NUMBERS: dict[int, Label] = {number: (SCALARS, (), number) for number in (F8, F4, ANY)}
 
 
 @dataclass
@@ -55,92 +58,101 @@ def reach(tape: Wengert, buffer: int, shape: Sequence[int]) -> Key:
     return b.storage, b.offset, kept, tape.storages[b.storage].number
 
 
+def _goes(label: Label, other: Label) -> bool:
+    """Whether a scalar instruction goes with those of a group."""
+    return label == other or (label is NUMBERS[ANY] and other[0] == SCALARS)
+
+
 class Grouping:
     """Sorts the needed instructions of a tape into groups; without `join`, each block has one instruction."""
 
     def __init__(self, tape: Wengert, needed: Sequence[int], scalars: Scalars, join: bool) -> None:
         self.tape, self.scalars, self.join = tape, scalars, join
         self.groups: list[Group] = []
-        self.writer: dict[int, int] = {}  # storage -> the last group that writes to it
         self.overwritten = {
             tape.buffers[tape.result_buffers[k][0]].storage for k in needed if tape.ops[k].name in WRITES
         }
+        self._writer: dict[int, int] = {}  # storage -> the last group that writes to it
         self._reader: dict[int, int] = {}  # storage -> the last group that reads it
         self._made: dict[int, Key | None] = {}  # storage -> how a block's instruction writes it, if that can be read on
-        self._same: dict[Any, list[int]] = {}  # (kind, space, class) -> groups
+        self._labels: list[Label] = []  # of the groups
+        self._same: dict[Label, list[int]] = {}  # label -> groups
         self._guarded = 0
         self._of = [b.storage for b in tape.buffers]
-        for k in needed:
-            self._place(k)
+        found = [self._label(k) for k in needed]
+        classes = set(found) - {NUMBERS[ANY]}
+        if len(classes) == 1 and classes.issubset(NUMBERS.values()):  # numbers of one class only: one group, in order
+            self.groups.append(Group(*classes.pop(), list(needed)))
+            return
+        for k, label in zip(needed, found, strict=True):
+            self._place(k, label)
 
-    def _kind(self, k: int) -> tuple[str, tuple[int, ...], int]:
-        tape, op = self.tape, self.tape.ops[k]
+    def _label(self, k: int) -> Label:
         number = self.scalars.kind(k)
         if number is not None:
-            return SCALARS, (), number
+            return NUMBERS[number]
+        tape, op = self.tape, self.tape.ops[k]
         if op.name == "sum" or isinstance(op, Elementwise):
-            space = tuple(dim for dim in index_space(tape, k) if dim != 1)
-            return BLOCK, space, computed_class(tape, k)
+            return BLOCK, tuple(dim for dim in index_space(tape, k) if dim != 1), computed_class(tape, k)
         return SINGLE, (), F8
 
-    def _place(self, k: int) -> None:
+    def _place(self, k: int, label: Label) -> None:
         tape, op, of = self.tape, self.tape.ops[k], self._of
-        kind, space, number = self._kind(k)
-        writer, reader = self.writer, self._reader
-        operands, written = tape.operand_buffers[k], tape.result_buffers[k]
+        kind = label[0]
+        writer, reader, labels = self._writer, self._reader, self._labels
+        operands, parameters = tape.operand_buffers[k], tape.parameters[k]
+        read, written = [of[b] for b in operands], [of[b] for b in tape.result_buffers[k]]
         earliest = 0
         shape = index_space(tape, k) if kind == BLOCK else ()
-        for b in operands:
-            g = writer.get(of[b])
-            if g is not None and g >= earliest:
-                inside = self._is(g, kind, space, number) and (
-                    kind == SCALARS or (kind == BLOCK and self._made.get(of[b]) == reach(tape, b, shape))
-                )
+        for b, s in zip(operands, read, strict=True):
+            g = writer.get(s, -1)
+            if g >= earliest:
+                if kind == SCALARS:
+                    inside = _goes(label, labels[g])
+                else:
+                    inside = kind == BLOCK and label == labels[g] and self._made.get(s) == reach(tape, b, shape)
                 earliest = g if inside else g + 1
-        for b in written:
-            s = of[b]
-            for g in (writer.get(s), reader.get(s)):
-                if g is not None:
-                    over = op.name in WRITES or s in self.overwritten
-                    free = not over or (kind == SCALARS and self._is(g, kind, space, number))
-                    earliest = max(earliest, g + (not free))
-        parameters = tape.parameters[k]
-        stops = op.name == "guard" or (parameters is not None and "place" in parameters)
+        for s in written:
+            if s in writer or s in reader:
+                over = op.name in WRITES or s in self.overwritten
+                for g in (writer.get(s, -1), reader.get(s, -1)):
+                    if g >= earliest:
+                        free = not over or (kind == SCALARS and _goes(label, labels[g]))
+                        earliest = g if free else g + 1
+        stops = parameters is not None and "place" in parameters
         if stops:
             earliest = max(earliest, self._guarded)
-        g = self._choose(kind, space, number, earliest)
-        if g is None:
-            g = len(self.groups)
-            number = F8 if number == ANY else number
-            self.groups.append(Group(kind, space, number))
-            self._same.setdefault((kind, space, number), []).append(g)
-        self.groups[g].instructions.append(k)
+        chosen = self._choose(label, earliest)
+        if chosen is None:
+            chosen = len(labels)
+            label = NUMBERS[F8] if label is NUMBERS[ANY] else label
+            labels.append(label)
+            self.groups.append(Group(*label))
+            self._same.setdefault(label, []).append(chosen)
+        self.groups[chosen].instructions.append(k)
         if stops:
-            self._guarded = g
-        for b in operands:
-            if reader.setdefault(of[b], g) < g:
-                reader[of[b]] = g
-        for b in written:
-            if writer.setdefault(of[b], g) < g:
-                writer[of[b]] = g
+            self._guarded = chosen
+        for s in read:
+            if reader.get(s, -1) < chosen:
+                reader[s] = chosen
+        for s in written:
+            if writer.get(s, -1) < chosen:
+                writer[s] = chosen
         if kind == BLOCK and isinstance(op, Elementwise):
-            self._note(k, op, number, shape)
+            self._note(k, op, label[2], shape)
 
-    def _is(self, g: int, kind: str, space: tuple[int, ...], number: int) -> bool:
-        group = self.groups[g]
-        return group.kind == kind and group.space == space and number in (group.number, ANY)
-
-    def _choose(self, kind: str, space: tuple[int, ...], number: int, earliest: int) -> int | None:
+    def _choose(self, label: Label, earliest: int) -> int | None:
         """Choose a group to join: for numbers the first that will do (what blocks need is ready), else the last."""
-        if kind == SCALARS:
-            found = []
-            for n in (F8, F4) if number == ANY else (number,):
-                same = self._same.get((kind, space, n), [])
-                found += same[bisect_left(same, earliest) :][:1]
-            return min(found, default=None)
-        same = self._same.get((kind, space, number), [])
-        fits = self.join and kind == BLOCK and same and same[-1] >= earliest
-        return same[-1] if fits and len(self.groups[same[-1]].instructions) < LONGEST else None
+        if label is NUMBERS[ANY]:
+            found = [self._choose(NUMBERS[number], earliest) for number in (F8, F4)]
+            return min((g for g in found if g is not None), default=None)
+        same = self._same.get(label)
+        if not same or same[-1] < earliest:
+            return None
+        if label[0] == SCALARS:
+            return same[bisect_left(same, earliest)]
+        fits = self.join and label[0] == BLOCK and len(self.groups[same[-1]].instructions) < LONGEST
+        return same[-1] if fits else None
 
     def _note(self, k: int, op: Elementwise, number: int, shape: tuple[int, ...]) -> None:
         """Note how a result can be read on within its block: the same elements, and not rounded by being stored."""

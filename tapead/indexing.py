@@ -149,7 +149,7 @@ def get(tape: Recording, x: Tensor, index: Any) -> Tensor:
     value = x._value
     if x.tape is not tape or not tape.live:
         tape.reject(x)
-    if kind is int and len(np.shape(value)) == 1:
+    if kind is int and isinstance(value, np.ndarray) and value.ndim == 1:
         b = tape.buffers[x.buffer]
         try:
             element = value[index]

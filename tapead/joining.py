@@ -68,6 +68,8 @@ def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, cas
         shapes = ", ".join(str(p.shape) for p in parts)
         raise TapeadValueError(f"all input arrays must have the same shape: {shapes}, at {here()}")
     (place,) = axes_of(axis, len(shape) + 1)
+    if not shape:
+        return tape.row(parts, _join_dtype(parts, dtype, casting))
     z = empty((*shape[:place], len(parts), *shape[place:]), _join_dtype(parts, dtype, casting), tape)
     for k, part in enumerate(parts):
         if part.size:

@@ -17,7 +17,7 @@ from .replayed import Traces
 from .tape import CONSTANT, INPUT, Storage, Wengert
 from .tensor import Tensor
 from .trace import Trace
-from .tree import PLAIN, flatten, normal, paths, signature, unflatten
+from .tree import PLAIN, Reader, flatten, normal, paths, reader, signature, unflatten
 from .walk import WRITES
 
 TANGENT, COTANGENT = "tangent", "cotangent"
@@ -41,6 +41,8 @@ class Cut:
         self, function: Callable[..., Any], has_aux: bool, what: str, leaves: Sequence[Any], structure: Any, forced: Any
     ) -> None:
         self.function, self.has_aux, self.what = function, has_aux, what
+        self.binding: Binding | None = None  # of the second program
+        self._tried = False
         self.trace = Trace(self._record, leaves, structure, forced=forced, plan=self._plan)
         self.guards, self.volatile = self.trace.guards, self.trace.volatile
 
@@ -92,10 +94,12 @@ class Cut:
         finally:
             program.give_back(workspace)
 
-    def bind(self, leaves: Sequence[Any], residuals: Sequence[Any]) -> Binding | None:
-        """Give the binding by which compiled code maps leaves like these."""
-        values = [*leaves, *residuals]
-        return bind(self.second, LinearMap.__call__, values, range(len(values)), False, False)
+    def bind(self, leaves: Sequence[Any], residuals: Sequence[Any]) -> None:
+        """Let compiled code map leaves like these, if it can."""
+        if not self._tried:
+            self._tried = True
+            values = [*leaves, *residuals]
+            self.binding = bind(self.second, LinearMap.__call__, values, range(len(values)), False, False)
 
     def assembled(self, leaves: Sequence[Any]) -> Any:
         """Put mapped leaves into their tree."""
@@ -107,10 +111,8 @@ class Cut:
 class LinearMap:
     """A derivative at a point: a linear map of tangents to tangents (`linearize`) or of cotangents to them (`vjp`)."""
 
-    def __init__(self, cut: Cut, residuals: list[Any]) -> None:
+    def __init__(self, cut: Cut, residuals: Sequence[Any]) -> None:
         self._cut, self._residuals = cut, residuals
-        self._binding: Binding | None = None
-        self._bound = False
 
     def __repr__(self) -> str:
         name = getattr(self._cut.function, "__name__", "a function")
@@ -120,8 +122,8 @@ class LinearMap:
         cut = self._cut
         tree = _argument(given, cut.what)
         leaves, structure = flatten(tree)
-        if self._binding is not None and structure == cut.structure:
-            replayed = self._binding.replay(self._binding, [*leaves, *self._residuals], None)
+        if cut.binding is not None and structure == cut.structure:
+            replayed = cut.binding.replay(cut.binding, [*leaves, *self._residuals], None)
             if replayed is not None:
                 return cut.assembled(replayed[1])
         if Tensor in map(type, leaves):
@@ -132,9 +134,7 @@ class LinearMap:
         with Recording(replays=False) as recording:
             checked = fitted(recording, tree, cut.like, cut.structure, cut.names, cut.what)
             values = [np.asarray(x._value, like.dtype) for x, like in zip(checked, cut.like, strict=True)]
-        if not self._bound:
-            self._bound = True
-            self._binding = cut.bind([x if x.ndim else x[()] for x in values], self._residuals)
+        cut.bind([x if x.ndim else x[()] for x in values], self._residuals)
         return cut.assembled(cut.apply(values, self._residuals))
 
 
@@ -143,9 +143,17 @@ class Linearizing:
 
     def __init__(self, function: Callable[..., Any], what: str, has_aux: bool) -> None:
         self.function, self.what, self.has_aux = function, what, has_aux
+        self._bound: tuple[Cut, Binding, Reader] | None = None
         self.traces: Traces[Cut] = Traces(getattr(function, "__name__", type(function).__name__), 64)
 
     def __call__(self, *primals: Any) -> tuple[Any, ...]:
+        if self._bound is not None:
+            cut, binding, read = self._bound
+            known: list[Any] = []
+            if read.read(primals, known):
+                replayed = binding.replay(binding, known, None)
+                if replayed is not None:
+                    return self._packed(cut, cut.trace.assembled(replayed[1]), replayed[1][cut.outputs :])
         leaves, structure = flatten((primals, {}))
         if Tensor in map(type, leaves):
             return self._nested(primals)
@@ -158,6 +166,11 @@ class Linearizing:
             if not live_recordings():
                 raise
             return self._nested(primals)
+        binding, read = cut.trace.bind(Linearizing.__call__, leaves, False, False), reader(structure.child(0))
+        self._bound = None if binding is None or read is None else (cut, binding, read)
+        return self._packed(cut, result, residuals)
+
+    def _packed(self, cut: Cut, result: Any, residuals: Sequence[Any]) -> tuple[Any, ...]:
         made = LinearMap(cut, residuals)
         return (result[0], made, result[1]) if self.has_aux else (result, made)
 

@@ -28,7 +28,7 @@ class Flow:
 def schedule(flows: Sequence[Flow], turns: bool) -> Iterator[tuple[str, int]]:
     """Give what to do with which group, in order."""
     count = len(flows)
-    if not turns:
+    if not turns or not any(flow.block and flow.reverse for flow in flows):
         yield from ((FORWARD, g) for g in range(count))
         yield from ((REVERSE, g) for g in range(count - 1, -1, -1) if flows[g].reverse)
         return

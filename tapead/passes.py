@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -10,13 +11,29 @@ import numpy as np
 
 from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Op, Structural
-from .tape import CONSTANT, STORED, Buffer, Storage, Wengert
+from .tape import CONSTANT, FLOAT, STORED, Buffer, Storage, Wengert
 
 COPY = OPS["copy"]
 #: the group of ops that stand for a rule of the user's: their results are copies of their last operands
 OWN = "own"
 #: ops that do more than compute their results from their operands
-EFFECTS = (*WRITES, "guard", "nonzero")
+EFFECTS = {*WRITES, "guard", "nonzero"}
+
+
+def without_rules(tape: Wengert) -> Wengert:
+    """Give a tape on which copies stand for the rules of the user's."""
+    if not any(type(op) is Structural and op.group == OWN for op in tape.ops):
+        return tape
+    made = Wengert()
+    made.buffers, made.storages = tape.buffers, tape.storages
+    for k, op in enumerate(tape.ops):
+        operands, results = tape.operand_buffers[k], tape.result_buffers[k]
+        if type(op) is Structural and op.group == OWN:
+            for source, result in zip(operands[-len(results) :], results, strict=True):
+                made.append(COPY, (source,), (result,), None, tape.places[k])
+        else:
+            made.append(op, operands, results, tape.parameters[k], tape.places[k])
+    return made
 
 
 def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = ()) -> Wengert:
@@ -25,60 +42,64 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
     What only copies an operand (x * 1, x / 1, x - 0, a choice that is always the same) is that operand, unless it is
     among the outputs (storages).
     """
-    own = any(isinstance(op, Structural) and op.group == OWN for op in tape.ops)
-    if not (fold or share or own):
+    if not (fold or share):
         return tape
     made = Wengert()
     made.buffers, made.storages = tape.buffers, list(tape.storages)
-    steady = _steady(tape)
-    known: dict[Any, tuple[int, ...]] = {}
-    moved: dict[int, int] = {}  # storage -> the one that holds the same
+    unsteady, forms = _unsteady(tape), _forms(tape)
+    constants = {s for s, storage in enumerate(tape.storages) if storage.kind is CONSTANT}
+    known: dict[Any, tuple[int, ...]] = {}  # what an instruction computes -> the first one's results
+    home = list(range(len(tape.storages)))  # storage -> the one that holds the same
     of = [b.storage for b in tape.buffers]
-    storages = made.storages
-    for k, op in enumerate(tape.ops):
-        operands, results, parameters = tape.operand_buffers[k], tape.result_buffers[k], tape.parameters[k]
-        if own and isinstance(op, Structural) and op.group == OWN:
-            for source, result in zip(operands[-len(results) :], results, strict=True):
-                made.append(COPY, (source,), (result,), None, tape.places[k])
-            continue
-        sources = [of[b] for b in operands]
-        if moved:
-            sources = [moved.get(s, s) for s in sources]
-        if results and op.name not in EFFECTS and steady.issuperset([of[b] for b in results]):
-            if fold and operands and all(storages[s].kind == CONSTANT for s in sources):
+    left: list[int] = []
+    columns = zip(tape.ops, tape.operand_buffers, tape.result_buffers, tape.parameters, strict=True)
+    for k, (op, operands, results, parameters) in enumerate(columns):
+        sources = [home[of[b]] for b in operands]
+        steady = not unsteady or unsteady.isdisjoint([of[b] for b in results])
+        if results and steady and op.name not in EFFECTS:
+            if fold and operands and constants.issuperset(sources):
                 _fold(made, op, operands, results, parameters)
+                constants.update([of[b] for b in results])
                 continue
-            if fold and of[results[0]] not in outputs and isinstance(op, Elementwise):
-                i = _repeated(made, op, operands, sources, results[0])
-                if i is not None and sources[i] in steady:
-                    moved[of[results[0]]] = sources[i]
+            if fold and op.name in _NEUTRAL and of[results[0]] not in outputs:
+                i = _repeated(made, op.name, operands, sources, results[0])
+                if i is not None and sources[i] not in unsteady:
+                    home[of[results[0]]] = sources[i]
                     continue
-            if share and steady.issuperset(sources):
-                key = _key(tape, k, sources)
+            if share and (not unsteady or unsteady.isdisjoint(sources)):
+                key: tuple[Any, ...] = (id(op), *sources)
+                if forms and not (forms.keys().isdisjoint(operands) and forms.keys().isdisjoint(results)):
+                    key += (tuple([forms.get(b) for b in (*operands, *results)]),)
+                if parameters:
+                    key += tuple(sorted((name, repr(value)) for name, value in parameters.items()))
                 former = known.setdefault(key, results)
                 if former is not results:
-                    moved.update((of[mine], of[other]) for mine, other in zip(results, former, strict=True))
+                    for mine, other in zip(results, former, strict=True):
+                        home[of[mine]] = of[other]
                     continue
-        made.append(op, operands, results, parameters, tape.places[k])
-    if moved:
+        left.append(k)
+    for column in ("ops", "operand_buffers", "result_buffers", "parameters", "places"):
+        whole = getattr(tape, column)
+        setattr(made, column, [whole[k] for k in left])
+    if len(left) < len(tape):
         made.buffers = [
-            Buffer(moved[b.storage], b.dtype, b.shape, b.strides, b.offset) if b.storage in moved else b
+            b if home[b.storage] == b.storage else Buffer(home[b.storage], b.dtype, b.shape, b.strides, b.offset)
             for b in tape.buffers
         ]
     return made
 
 
-def _steady(tape: Wengert) -> set[int]:
-    """Give the storages that never change: not written at all, or by one instruction as a whole."""
-    written: set[int] = set()
-    unsteady: set[int] = set()
-    for k, op in enumerate(tape.ops):
-        for b in tape.result_buffers[k]:
-            s = tape.buffers[b].storage
-            if s in written or op.name in WRITES or not tape.is_whole(b):
-                unsteady.add(s)
-            written.add(s)
-    return set(range(len(tape.storages))) - unsteady
+def _unsteady(tape: Wengert) -> set[int]:
+    """Give the storages that change: written to more than once, or in part."""
+    buffers, storages = tape.buffers, tape.storages
+    written = [b for results in tape.result_buffers for b in results]
+    times = Counter([buffers[b].storage for b in written])
+    found = {s for s, count in times.items() if count > 1}
+    found.update(buffers[b].storage for b in written if storages[buffers[b].storage].size != 1 and not tape.is_whole(b))
+    for op, results in zip(tape.ops, tape.result_buffers, strict=True):
+        if op.name in WRITES:
+            found.update(buffers[b].storage for b in results)
+    return found
 
 
 #: op -> the operand that it repeats, and what the others must be
@@ -93,10 +114,10 @@ _NEUTRAL: dict[str, list[tuple[int, dict[int, float]]]] = {
 }
 
 
-def _repeated(made: Wengert, op: Elementwise, operands: tuple[int, ...], sources: list[int], result: int) -> int | None:
+def _repeated(made: Wengert, name: str, operands: tuple[int, ...], sources: list[int], result: int) -> int | None:
     """Give the operand that an instruction's result is equal to, and laid out like; None if there is none."""
     z = made.buffers[result]
-    for i, others in _NEUTRAL.get(op.name, ()):
+    for i, others in _NEUTRAL[name]:
         x = made.buffers[operands[i]]
         alike = x.dtype == z.dtype and x.shape == z.shape and x.strides == z.strides and x.offset == z.offset == 0
         alike = alike and made.storages[sources[i]].size == made.storages[z.storage].size
@@ -115,20 +136,13 @@ def _is_all(storage: Storage, value: float) -> bool:
     return value != 0 or not np.signbit(data).any()
 
 
-def _key(tape: Wengert, k: int, sources: list[int]) -> tuple[Any, ...]:
-    """Say what an instruction computes: two with the same key give the same."""
-    buffers = tape.buffers
-    key: list[Any] = [tape.ops[k].code, tape.ops[k].name]
-    for s, operand in zip(sources, tape.operand_buffers[k], strict=True):
-        b = buffers[operand]
-        key += (s, b.offset, b.dtype.num, b.shape, b.strides) if b.shape else (s, b.offset, b.dtype.num)
-    for result in tape.result_buffers[k]:
-        b = buffers[result]
-        key += (b.dtype.num, b.shape)
-    parameters = tape.parameters[k]
-    if parameters:
-        key += sorted((name, repr(value)) for name, value in parameters.items())
-    return tuple(key)
+def _forms(tape: Wengert) -> dict[int, Any]:
+    """Say for each buffer what it is apart from its storage, unless it is a number in double precision at its start."""
+    return {
+        i: (b.dtype.num, b.offset, b.shape, b.strides)
+        for i, b in enumerate(tape.buffers)
+        if b.shape or b.offset or b.dtype is not FLOAT
+    }
 
 
 def _fold(made: Wengert, op: Op, operands: tuple[int, ...], results: tuple[int, ...], parameters: Any) -> None:

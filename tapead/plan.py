@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from array import array
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from .blocks import COPY, Block, Code, carries, is_dear, reads
-from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
+from .blocks import COPY, Block, Code, carriers, is_dear, read_back
+from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, index_space, reach
 from .kernels.constants import (
     ADJOINT,
     F4,
@@ -21,10 +24,10 @@ from .kernels.library import structural_kernels
 from .kernels.table import Elementwise, Structural
 from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
-from .passes import simplify
+from .passes import simplify, without_rules
 from .scalars import Scalars
 from .switches import passes_on
-from .tape import CONSTANT, INPUT, STORED, Wengert
+from .tape import CONSTANT, INPUT, STORED, Wengert, row_major
 
 Row = tuple[str, str, int]
 
@@ -32,6 +35,10 @@ ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
 #: what takes fewer bytes than this shares its memory with nothing
 SMALL = 1024
+
+#: matrices of more bytes than this are read in strips of about so many bytes, where both sweeps can go strip by strip;
+#: a strip has a multiple of so many rows
+LARGE, STRIP, UNIT = 1 << 19, 3 << 16, 8
 
 #: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
 IN_PLACE = 1 << 14
@@ -46,11 +53,13 @@ class Plan:
     """
 
     rows: list[Row] = field(default_factory=list)
+    addresses: dict[int, int] = field(default_factory=dict)  # row -> the address of a kernel that is in no group
+    inner: list[Row] = field(default_factory=list)  # what rows of strips run, again and again
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
     needed: int = 0  # instructions left after the passes
-    pool: list[int] = field(default_factory=list)
+    pool: array[int] = field(default_factory=lambda: array("q"))
     value_places: dict[int, int] = field(default_factory=dict)  # storage -> byte in the arena
     adjoint_places: dict[int, int] = field(default_factory=dict)
     presets: list[tuple[int, Any]] = field(default_factory=list)  # (byte, array) that never changes in the arena
@@ -81,9 +90,21 @@ class Planner:
     ) -> None:
         self.passes = passes_on() if passes is None else passes
         read = {tape.buffers[b].storage for b in (*outputs, *([] if target is None else [target]))}
+        tape = without_rules(tape)
         self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes, read)
         self.plan = Plan()
-        self.storage_of = [b.storage for b in tape.buffers]
+        of = self.storage_of = [b.storage for b in tape.buffers]
+        #: the storages that each instruction reads, and those that it writes
+        self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
+        self.writes = [[of[b] for b in results] for results in tape.result_buffers]
+        #: the storages that a derivative flows to in an instruction's reverse sweep, if they have adjoints
+        self.carried = [
+            read if len(open_ := carriers(op)) == len(read) else [read[i] for i in open_]
+            for op, read in zip(tape.ops, self.reads, strict=True)
+        ]
+        whole = {s for s, storage in enumerate(tape.storages) if storage.number not in (F8, F4)}
+        if whole:
+            self.carried = [[s for s in sources if s not in whole] for sources in self.carried]
         self.target, self.wrt = target, list(wrt)
         self.needed, self.used = self._needed([*outputs, *([] if target is None else [target])])
         self.adjoints = self._adjoints(target, wrt)
@@ -93,57 +114,44 @@ class Planner:
 
     def _needed(self, outputs: Sequence[int]) -> tuple[list[int], set[int]]:
         """Give the instructions that outputs or guards depend on, in order (dead code goes), and their storages."""
-        of, operands = self.storage_of, self.tape.operand_buffers
+        of, reads, writes, ops = self.storage_of, self.reads, self.writes, self.tape.ops
         wanted = {of[b] for b in outputs}
         alive = "dead" not in self.passes
         kept = []
-        columns = zip(self.tape.ops, operands, self.tape.result_buffers, strict=True)
-        for k, (op, read, made) in reversed(list(enumerate(columns))):
-            if (
-                alive
-                or not made
-                or of[made[0]] in wanted
-                or op.name == "nonzero"
-                or any(of[b] in wanted for b in made[1:])
-            ):
+        for k in range(len(ops) - 1, -1, -1):
+            made = writes[k]
+            if alive or not made or not wanted.isdisjoint(made) or ops[k].name == "nonzero":
                 kept.append(k)
-                for b in read:
-                    wanted.add(of[b])
-                for b in made:
-                    wanted.add(of[b])
+                wanted.update(reads[k])
+                wanted.update(made)
         return kept[::-1], wanted
 
     def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
         """Give the storages that have an adjoint: reached from what is differentiated by, and reaching the target."""
         if target is None:
             return set(wrt)
-        tape, of = self.tape, self.storage_of
+        tape, writes, carried = self.tape, self.writes, self.carried
         # more than one round only where memory is written to after it was read
         rewrites = any(tape.ops[k].name in WRITES for k in self.needed)
-        operands, results = tape.operand_buffers, tape.result_buffers
         reached = set(wrt)
         changed = True
         while changed:
             before = len(reached)
+            active = []
             for k in self.needed:
-                for i, b in enumerate(operands[k]):
-                    if of[b] in reached and carries(tape.ops[k], i):
-                        reached.update([of[b] for b in results[k] if tape.buffers[b].dtype.kind == "f"])
-                        break
+                if not reached.isdisjoint(carried[k]):
+                    active.append(k)
+                    reached.update(writes[k])
             changed = rewrites and len(reached) != before
-        leading = {of[target]}
+        leading = {self.storage_of[target]} & reached
         changed = True
         while changed:
             before = len(leading)
-            for k in reversed(self.needed):
-                for made in results[k]:
-                    if of[made] in leading and of[made] in reached:
-                        for i, b in enumerate(operands[k]):
-                            if of[b] in reached and carries(tape.ops[k], i):
-                                leading.add(of[b])
-                        break
+            for k in reversed(active):
+                if not leading.isdisjoint(writes[k]):
+                    leading.update(reached.intersection(carried[k]))
             changed = rewrites and len(leading) != before
-        return (reached & leading) | set(wrt)
+        return leading | set(wrt)
 
     # ---- the plan ------------------------------------------------------------------------------------------------------
 
@@ -161,15 +169,19 @@ class Planner:
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
         self._touched: set[int] = set()
         self._runs: dict[int, tuple[int, bool]] = {}  # group -> the parameters' place, whether there is a way back
+        self._outside: dict[int, set[int]] = {}  # group of scalars -> the storages that it reaches outside the slabs
         self._dear: dict[int, set[int]] = {}
-        self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
-        self._writers: dict[int, tuple[int, ...]] = {}
-        self._feeders: dict[int, tuple[int, ...]] = {}
         self._form_groups()
         if self.target is not None:
             self._clear(self.storage_of[self.target])
-        for what, g in schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten):
-            self._emit_group(what, g)
+        order = list(schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten))
+        before = {g: a for what, g in order if what == TURN for a in self._product_before(g)}
+        within = set(before.values())
+        for what, g in order:
+            if what == TURN and g in before:
+                self._emit_strips(before[g], g)
+            elif g not in within:
+                self._emit_group(what, g)
         for s in self.wrt:
             if s not in self._touched:
                 self._clear(s)
@@ -177,28 +189,45 @@ class Planner:
         return plan
 
     def _form_groups(self) -> None:
-        """Group the instructions; find what each group leaves in memory, and what its reverse sweep reads."""
-        tape, of = self.tape, self.storage_of
-        target = None if self.target is None else of[self.target]
+        """Group the instructions, and make the scalar runs."""
+        tape = self.tape
+        target = None if self.target is None else self.storage_of[self.target]
         self.scalars = scalars = Scalars(tape, self.needed, self.adjoints, self.kept, target)
         self.grouping = Grouping(tape, self.needed, scalars, "blocks" in self.passes)
         self.groups = self.grouping.groups
         for g, group in enumerate(self.groups):
             if group.kind == SCALARS and any(tape.ops[k].name != "guard" for k in group.instructions):
-                _, words, active = scalars.run(group.instructions)
+                words, active = scalars.run(group.instructions)
                 self._runs[g] = self._words(words), active
                 self.plan.work += len(group.instructions)
-        readers, writers = self._readers, self._writers
-        feeders = self._feeders  # storage -> groups whose reverse sweeps add to its adjoint
+        for g in self._runs:
+            instructions = self.groups[g].instructions
+            touched = chain.from_iterable(
+                [self.reads[k] for k in instructions] + [self.writes[k] for k in instructions]
+            )
+            self._outside[g] = set(touched).difference(scalars.places)
+        if any(group.kind == BLOCK for group in self.groups):
+            self._find_flows(target)
+        else:  # the groups run in their order, whatever they read
+            self.flows = [Flow(set(), set(), set(), self._goes_back(group), False) for group in self.groups]
+
+    def _find_flows(self, target: int | None) -> None:
+        """Find what each group leaves in memory, and what its reverse sweep reads."""
+        self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
+        self._feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
+        readers, feeders = self._readers, self._feeders
+        writers: dict[int, tuple[int, ...]] = {}
         read, made, fed = [], [], []
         for g, group in enumerate(self.groups):
             mine = (g,)
-            read.append({of[b] for k in group.instructions for b in tape.operand_buffers[k]})
-            made.append({of[b] for k in group.instructions for b in tape.result_buffers[k]})
+            read.append({s for k in group.instructions for s in self.reads[k]})
+            made.append({s for k in group.instructions for s in self.writes[k]})
             fed.append(self._fed_by(group))
             for known, found in ((readers, read[g]), (writers, made[g]), (feeders, fed[g])):
-                for s in found:
-                    known[s] = known[s] + mine if s in known else mine
+                again = found & known.keys()
+                known.update(dict.fromkeys(found - again, mine))
+                for s in again:
+                    known[s] += mine
         if target is not None:
             feeders[target] = (*feeders.get(target, ()), len(self.groups))
         self.stored: list[set[int]] = []
@@ -209,10 +238,10 @@ class Planner:
             overwritten, kept = self.grouping.overwritten, self.kept
             self.stored.append({s for s in made[g] if readers.get(s, mine) != mine or s in kept or s in overwritten})
             self.fed.append({s for s in made[g] if feeders.get(s, mine) != mine})
-            reverse = bool(fed[g]) or self._undoes(group)
+            reverse = self._goes_back(group)
             reading = self._read_back(g, group) if reverse else set()
             reads = {w for s in reading for w in writers.get(s, ())}
-            if group.kind == SCALARS and any(self._is_loaded(s, group.number) for s in reading):
+            if group.kind == SCALARS and self._loads(reading, group.number):
                 reads.add(g)
             self.flows.append(
                 Flow(
@@ -226,26 +255,30 @@ class Planner:
 
     def _fed_by(self, group: Group) -> set[int]:
         """Give the storages to whose adjoints a group's reverse sweep adds."""
-        tape, of, adjoints = self.tape, self.storage_of, self.adjoints
-        found = set()
+        found: set[int] = set()
         for k in group.instructions:
-            results = tape.result_buffers[k]
-            if results and of[results[0]] in adjoints:
-                for i, b in enumerate(tape.operand_buffers[k]):
-                    if of[b] in adjoints and carries(tape.ops[k], i):
-                        found.add(of[b])
-        return found
+            made = self.writes[k]
+            if made and made[0] in self.adjoints:
+                found.update(self.carried[k])
+        return found & self.adjoints
 
-    def _undoes(self, group: Group) -> bool:
-        """Whether a group's reverse sweep, if there is one, puts back what it overwrote."""
-        return self.target is not None and any(self.tape.ops[k].name in WRITES for k in group.instructions)
-
-    def _is_loaded(self, s: int, number: int) -> bool:
-        """Whether a scalar run reads a storage by copies that its own forward sweep makes."""
-        storage = self.tape.storages[s]
-        if storage.kind == CONSTANT and storage.size == 1:
+    def _goes_back(self, group: Group) -> bool:
+        """Whether a group has a reverse sweep: to add to adjoints, or to put back what it overwrote."""
+        adjoints = self.adjoints
+        if self.target is None:
             return False
-        return s not in self.scalars.places or storage.number != number
+        for k in group.instructions:
+            made = self.writes[k]
+            flows = made and made[0] in adjoints and not adjoints.isdisjoint(self.carried[k])
+            if flows or self.tape.ops[k].name in WRITES:
+                return True
+        return False
+
+    def _loads(self, reading: set[int], number: int) -> bool:
+        """Whether a scalar run reads one of some storages by copies that its own forward sweep makes."""
+        storages, places = self.tape.storages, self.scalars.places
+        outside = [storages[s] for s in reading if s not in places or storages[s].number != number]
+        return any(storage.kind is not CONSTANT or storage.size != 1 for storage in outside)
 
     def _read_back(self, g: int, group: Group) -> set[int]:
         """Give the storages whose values a group's reverse sweep reads; keep in memory what is dear to compute again."""
@@ -258,18 +291,16 @@ class Planner:
             return {s for s in read if s not in made or s in self.stored[g] or s in self._dear[g]}
         found: set[int] = set()
         for k in group.instructions:
-            op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
+            op, operands, results = tape.ops[k], self.reads[k], self.writes[k]
             if group.kind == SCALARS and op.name in ("sum", "guard"):
                 continue
             if group.kind != SCALARS or not isinstance(op, Elementwise):
-                found.update(of[b] for b in (*operands, *results))
-                continue
-            if of[results[0]] not in adjoints:
-                continue
-            for i, b in enumerate(operands):
-                if of[b] in adjoints:
-                    for name in reads(op, i):  # none, where no derivative flows
-                        found.add(of[results[0] if name == "z" else operands["xyw".index(name)]])
+                found.update(operands, results)
+            elif results[0] in adjoints:
+                for i, places in read_back(op):
+                    if operands[i] in adjoints:
+                        for p in places:
+                            found.add(operands[p] if p >= 0 else results[0])
         return found
 
     def _block(self, g: int) -> Block:
@@ -277,6 +308,73 @@ class Planner:
         return Block(
             self.tape, group.instructions, group.space, group.number, self.stored[g], self.adjoints, self.fed[g]
         )
+
+    # ---- strips --------------------------------------------------------------------------------------------------------
+
+    def _product_before(self, turning: int) -> list[int]:
+        """Give the product of a large matrix and a vector that only a turning block reads, as it lies, if there is one."""
+        tape, of, group = self.tape, self.storage_of, self.groups[turning]
+        fed, n = self._fed_by(group), math.prod(group.space)
+        for a in sorted(self.flows[turning].after):
+            k = self.groups[a].instructions[0]
+            if tape.ops[k].name != "matmul" or not self.flows[a].reverse:
+                continue
+            (matrix, vector), (z,) = tape.operand_buffers[k], tape.result_buffers[k]
+            s, row = of[z], tape.buffers[matrix].shape[-1] * ITEM[tape.storages[of[matrix]].number]
+            if tape.buffers[z].shape != (n, 1) or n * row < LARGE or of[matrix] == of[vector] or not tape.is_whole(z):
+                continue
+            if s in self.kept or self._readers[s] != (turning,) or self._feeders.get(s) != (turning,):
+                continue
+            if not fed & self._fed_by(self.groups[a]) and self._reads_straight(group, s):
+                return [a]
+        return []
+
+    def _reads_straight(self, group: Group, s: int) -> bool:
+        """Whether a block reads a storage from end to end, as far as it reads it."""
+        straight = (0, row_major(group.space))
+        for k in group.instructions:
+            shape = index_space(self.tape, k)
+            keys = (reach(self.tape, b, shape) for b in self.tape.operand_buffers[k] if self.storage_of[b] == s)
+            if any(key[1:3] != straight for key in keys):
+                return False
+        return True
+
+    def _emit_strips(self, a: int, turning: int) -> None:
+        """Write one row for a product, the block that turns behind it, and the way back through the product.
+
+        It does so many of the matrix's rows at a time as stay in the cache, from the first to the last of the three.
+        """
+        plan = self.plan
+        columns: tuple[list[Any], ...] = (plan.rows, plan.kinds, plan.instructions, plan.touched)
+        start = len(plan.rows)
+        for what, g in ((FORWARD, a), (TURN, turning), (REVERSE, a)):
+            self._emit_group(what, g)
+        made = list(zip(*(column[start:] for column in columns), strict=True))
+        for column in columns:
+            del column[start:]
+        for span in self._spans.values():
+            if span[1] >= start:  # all of it lives from the first strip to the last
+                span[:] = min(span[0], start), start + len(made)
+        inner = [line for line in made if line[0][1] != "clear"]
+        for line in made:
+            if line[0][1] == "clear":
+                for column, item in zip(columns, line, strict=True):
+                    column.append(item)
+        (k,) = self.groups[a].instructions
+        matrix = self.tape.operand_buffers[k][0]
+        block = next(line[0][2] for line in inner if line[0][1] == "block")
+        n, length, unit, overlap = (plan.pool[block + i] for i in (0, 2, 8, 9))
+        if unit == length and len(self.groups[turning].space) == 1:  # else rows of a sum may have to stay together
+            unit = plan.pool[block + 8] = math.gcd(length, UNIT)
+        bytes_of_row = self.tape.buffers[matrix].shape[1] * ITEM[self.tape.storages[self.storage_of[matrix]].number]
+        rows = STRIP // bytes_of_row // UNIT * UNIT
+        strips = max(n // max(rows, unit), 1) if unit and not overlap else 1
+        words = [len(plan.pool), len(plan.inner), len(inner), strips, n, unit]
+        plan.inner += [line[0] for line in inner]
+        instructions = tuple(dict.fromkeys(i for line in inner for i in line[2]))
+        self._uses.clear()
+        self._row("sweeps", "strips", self._words(words), TURN, instructions)
+        plan.touched[-1] = sum(line[3] for line in inner)
 
     # ---- rows ----------------------------------------------------------------------------------------------------------
 
@@ -305,7 +403,7 @@ class Planner:
         storage = self.tape.storages[s]
         return storage.size * ITEM[storage.number]
 
-    def _words(self, words: list[int]) -> int:
+    def _words(self, words: Iterable[int]) -> int:
         place = len(self.plan.pool)
         self.plan.pool.extend(words)
         return place
@@ -329,10 +427,11 @@ class Planner:
         self._row("sweeps", "clear", self._words([self._beginnings[s], size // 4]), REVERSE, ())
 
     def _find_beginnings(self) -> dict[int, int]:
-        """Give, for each storage with an adjoint, a buffer that begins where it does."""
+        """Give, for each array with an adjoint, a buffer that begins where it does."""
         tape = self.tape
-        found = {b.storage: i for i, b in enumerate(tape.buffers) if b.offset == 0 and b.storage in self.adjoints}
-        for s in self.adjoints - found.keys():
+        arrays = {s for s in self.adjoints if tape.storages[s].size > 1}
+        found = {self.storage_of[i]: i for i, b in enumerate(tape.buffers) if b.offset == 0} if arrays else {}
+        for s in arrays - found.keys():
             found[s] = tape.new_buffer(s, STORED[tape.storages[s].number], (tape.storages[s].size,))
             self.storage_of.append(s)
         return found
@@ -379,14 +478,8 @@ class Planner:
         return False
 
     def _emit_scalars(self, what: str, g: int) -> None:
-        group, tape, of = self.groups[g], self.tape, self.storage_of
-        place, active = self._runs[g]
-        outside = {
-            of[b]
-            for k in group.instructions
-            for b in (*tape.operand_buffers[k], *tape.result_buffers[k])
-            if of[b] not in self.scalars.places
-        }
+        group = self.groups[g]
+        (place, active), outside = self._runs[g], self._outside[g]
         if what == REVERSE:
             if not active:
                 return
@@ -448,7 +541,10 @@ class Planner:
         def row(kernel: Any, words: list[int]) -> None:
             for s in values:
                 self._use(s, False)
-            place = self._words([kernels.index(kernel), operands[0].number, *words])
+            if op.address is not None:
+                plan.addresses[len(plan.rows)] = op.address(what, operands, results)
+            number = kernels.index(kernel) if op.address is None else 0
+            place = self._words([number, operands[0].number, *words])
             self._row(op.group, "kernel", place, what, (k,))
 
         if what == FORWARD:
@@ -458,7 +554,8 @@ class Planner:
             row(op.forward, op.words(operands, results, parameters))
             return
         active = [of[operand_buffers[i]] for i in op.active if of[operand_buffers[i]] in self.adjoints]
-        flows = any(of[b] in self.adjoints for b in result_buffers[:1])
+        led = result_buffers if op.address is not None else result_buffers[:1]
+        flows = any(of[b] in self.adjoints for b in led)
         if op.reverse is not None and flows and (op.restore is not None or active):
             first = 0
             for i in op.active:
@@ -509,10 +606,8 @@ class Planner:
         last = len(plan.rows)
         spans: dict[int, tuple[int, int]] = {}
         sizes: dict[int, int] = {}
-        for s in sorted(used):
+        for s in sorted(used - scalars.places.keys()):
             storage = tape.storages[s]
-            if s in plan.value_places:
-                continue
             if storage.kind == CONSTANT:
                 if storage.size == 1:
                     plan.value_places[s] = take(ITEM[storage.number], 8)
@@ -525,8 +620,8 @@ class Planner:
             elif (s, False) in self._spans:
                 first, final = self._spans[s, False]
                 spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), self._bytes(s)
-        for s in sorted(self.adjoints):
-            if s in self.scalars.places or s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
+        for s in sorted(self.adjoints - scalars.places.keys()):
+            if s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
                 continue
             if self._bytes(s) <= SMALL:
                 plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
@@ -536,9 +631,9 @@ class Planner:
         start = take(0, 64)
         for number in (F8, F4):
             plan.adjoint_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
-        for s in sorted(scalars.places.keys() & self.adjoints):
-            number = tape.storages[s].number
-            plan.adjoint_places[s] = plan.adjoint_slabs[number] + ITEM[number] * scalars.places[s]
+        ahead = {number: plan.adjoint_slabs[number] - plan.value_slabs[number] for number in (F8, F4)}
+        for s in scalars.places.keys() & self.adjoints:
+            plan.adjoint_places[s] = plan.value_places[s] + ahead[tape.storages[s].number]
         for s in sorted(self._zeros - scalars.places.keys()):
             plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))

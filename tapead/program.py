@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError
+from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError, TapeadValueError
 from .kernels import library
 from .kernels.constants import (
     ADJOINTS,
@@ -17,10 +17,12 @@ from .kernels.constants import (
     FUNCTIONS,
     GUARD,
     INDEX,
+    INNER,
     NOT_POSITIVE,
     PARAMETERS,
     PART_CODE,
     POOL,
+    RAISED,
     REGISTERS,
     ROWS,
     SCRATCH,
@@ -30,6 +32,7 @@ from .kernels.constants import (
     SERVICES,
     SINGULAR,
     STATUS,
+    STRIPS,
     SUMS,
     TILE_CODE,
     TILES,
@@ -63,6 +66,8 @@ def _kernel(row: Row) -> int:
         return int(library.group_kernel(group))
     if direction == "clear":
         return int(library.clear_kernel())
+    if direction == "strips":
+        return int(library.strips_kernel())
     number = group.partition("_")[2]
     if direction == "block":
         return int(library.block_kernel(number))
@@ -86,12 +91,12 @@ class Program:
         self.instructions, tape = len(tape), planner.tape
         self.buffers, self.storages = list(tape.buffers), list(tape.storages)
         self.ops, self.places = tape.ops, tape.places
-        self.rows = self._rows(self.plan.rows)
+        self.rows = self._rows(self.plan)
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
         count = len(self.buffers)
-        items = np.array([ITEM[self.storages[b.storage].number] for b in self.buffers], np.int64)
-        self.storage_of = np.array([b.storage for b in self.buffers], np.int64)
+        self.storage_of = np.array(planner.storage_of, np.int64)
+        items = np.array([ITEM[s.number] for s in self.storages], np.int64)[self.storage_of]
         self.offsets = np.array([b.offset for b in self.buffers], np.int64) * items
         self.input_buffers = [np.flatnonzero(self.storage_of == s) for s in self.inputs] if count else []
         sweeps = library.load("sweeps")
@@ -99,8 +104,10 @@ class Program:
         self.sweep = sweeps.sweep_released if self.long else sweeps.sweep
         self._free: list[Workspace] = []
 
-    def _rows(self, rows: Sequence[Row]) -> Any:
-        return np.array([[_kernel(row), row[2]] for row in rows], np.int64).reshape(-1)
+    def _rows(self, plan: Plan) -> Any:
+        own = plan.addresses
+        rows = [[own[k] if k in own else _kernel(row), row[2]] for k, row in enumerate([*plan.rows, *plan.inner])]
+        return np.array(rows, np.int64).reshape(-1)
 
     def take(self) -> Workspace:
         """Take a free workspace, or make one: no two callers share one at a time."""
@@ -182,6 +189,8 @@ class Program:
             raise TapeadLinAlgError(f"Singular matrix, in {name} at {where}")
         if status == NOT_POSITIVE:
             raise TapeadLinAlgError(f"Matrix is not positive definite, in {name} at {where}")
+        if status == RAISED:
+            raise TapeadValueError(f"the primitive {name} raised an exception, at {where}")
         raise RuntimeError(f"kernel status {status}, at {where}")
 
     def result(self, workspace: Workspace, k: int, bound: Sequence[Any]) -> Any:
@@ -241,10 +250,8 @@ class Workspace:
             raw[place : place + value.nbytes] = value.view(np.uint8)
         storage_bases = np.zeros(len(program.storages), np.int64)
         adjoint_bases = np.zeros(len(program.storages), np.int64)
-        for s, place in plan.value_places.items():
-            storage_bases[s] = base + place
-        for s, place in plan.adjoint_places.items():
-            adjoint_bases[s] = base + place
+        for bases, places in ((storage_bases, plan.value_places), (adjoint_bases, plan.adjoint_places)):
+            bases[list(places)] = base + np.array(list(places.values()), np.int64)
         for s, storage in enumerate(program.storages):
             if storage.kind == CONSTANT and storage.size != 1 and s not in plan.value_places:
                 storage_bases[s] = _address(storage.data)
@@ -270,10 +277,11 @@ class Workspace:
             self.services[TILE_CODE + number] = library.tile_kernel(NAMES[number])
             self.services[PART_CODE + number] = library.part_kernel(NAMES[number])
         self.services[CLEAR_CODE] = library.clear_part_kernel()
+        self.services[STRIPS], self.services[INNER] = 1, _address(program.rows) + 16 * len(plan.rows)
         self.services[POOL], self.services[SUMS] = _address(pool_table()), _address(self._sums)
 
         t = self.table = np.zeros(24, np.int64)
-        t[ROWS], t[COUNT] = _address(program.rows), len(program.rows) // 2
+        t[ROWS], t[COUNT] = _address(program.rows), len(plan.rows)
         t[PARAMETERS], t[VALUES], t[ADJOINTS] = (
             _address(program.pool),
             _address(self.value_table),

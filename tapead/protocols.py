@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import TapeadNotImplementedError, TapeadTypeError, TapeadValueError
-from .kernels.table import OPS, ROWS, Elementwise
+from .kernels.table import OPS, Elementwise
 from .tape import describe, user_place
 from .tensor import FUNCTIONS, UFUNC_METHODS, Tensor
 
@@ -29,21 +29,12 @@ _LOGIC = {
     "invert": "logical_not",
 }
 
-#: ufuncs that are one row, whatever the operands
-_DIRECT: dict[Any, Elementwise] = {
-    op.numpy: op for op in ROWS if isinstance(op.numpy, np.ufunc) and op.numpy.__name__ == op.name
-}
-
 #: ufuncs that are functions, not rows: matmul and the like; filled by dispatch
 FUNCTIONS_BY_UFUNC: dict[str, Callable[..., Any]] = {}
 
 
 def call_ufunc(tape: Recording, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Record what NumPy hands over for a ufunc."""
-    if method == "__call__" and not options:
-        op = _DIRECT.get(ufunc)
-        if op is not None:
-            return tape.elementwise(op, inputs)
     out = options.pop("out", None)
     if out is not None and type(out[0]) is not Tensor and method == "__call__" and not options:
         return _take_over(tape, ufunc, inputs, out[0])

@@ -26,9 +26,11 @@ from .kernels.table import OPS, Elementwise, Structural
 from .shape import blas_ready
 from .tape import (
     CONSTANT,
+    FLOAT,
     INPUT,
     STORED,
     VALUE,
+    Buffer,
     Place,
     Storage,
     Wengert,
@@ -218,7 +220,9 @@ class Recording(Wengert):
                 storage.data, self.kept[buffer] = value, value
             return Tensor(self, buffer, value, storage)
         storage = Storage(VALUE, number, 1, levels)
-        buffer = self.new_buffer(self.new_storage(storage), np.dtype(float) if weak else value.dtype, (), ())
+        self.storages.append(storage)
+        buffer = len(self.buffers)
+        self.buffers.append(Buffer(len(self.storages) - 1, FLOAT if weak else value.dtype, (), ()))
         if self.kept is not None:
             self.kept[buffer] = value
         return Tensor(self, buffer, value, storage, weak)
@@ -374,7 +378,6 @@ class Recording(Wengert):
         levels = 0
         lifted: Sequence[Any] = operands
         plain = True  # numbers in double precision only
-        partials = op.partials
         for k, operand in enumerate(operands):
             kind = type(operand)
             if kind is not Tensor and kind is not float and kind is not int:
@@ -384,24 +387,31 @@ class Recording(Wengert):
             if kind is Tensor:
                 if operand.tape is not self:
                     self.reject(operand)
-                if partials[k] is not None:
+                if op.partials[k] is not None:
                     levels |= operand.storage.levels
                 operand = operand._value
                 kind = type(operand)
             values.append(operand)
-            if kind is not float:
+            if kind is np.float64:
                 weak = False
-                if kind is not np.float64 and (kind is not int or abs(operand) > _WHOLE):
+            elif kind is not float:
+                weak = False
+                if kind is not int or abs(operand) > _WHOLE:
                     plain = False
         function = _EXACT.get(op.name) if plain else None
         try:
             value = op.numpy(*values) if function is None else function(*values)
         except (ValueError, TypeError) as error:
             raise self.explained(error, op.name, values, place) from error
-        if function is None:
+        if function is None and not (plain and type(value) is np.float64):
             return self._elementwise_made(op, lifted, values, value, levels, weak, place)
-        result = self.made(value if weak else np.float64(value), F8, levels, weak)
-        self._append_elementwise(op, lifted, result, None, place)
+        if (type(value) is float) is not weak:
+            value = float(value) if weak else np.float64(value)
+        storage = Storage(VALUE, F8, 1, levels)
+        self.storages.append(storage)
+        result = Tensor(self, len(self.buffers), value, storage, weak)
+        self.buffers.append(Buffer(len(self.storages) - 1, FLOAT, (), ()))
+        self._append_elementwise(op, lifted, self.keep(result), None, place)
         return result
 
     def _elementwise_made(
@@ -449,7 +459,14 @@ class Recording(Wengert):
     def _append_elementwise(
         self, op: Any, operands: Sequence[Any], result: Tensor, parameters: dict[str, Any] | None, place: Place
     ) -> None:
-        buffers = tuple([o.buffer if type(o) is Tensor else self.constant(o) for o in operands])
+        if len(operands) == 2:
+            x, y = operands
+            buffers: tuple[int, ...] = (
+                x.buffer if type(x) is Tensor else self.constant(x),
+                y.buffer if type(y) is Tensor else self.constant(y),
+            )
+        else:
+            buffers = tuple([self.operand(o) for o in operands])
         if self.kept is not None:
             self.keep_operands(operands)
         self.ops.append(op)
@@ -512,6 +529,25 @@ class Recording(Wengert):
         if target.dtype.kind == "f":
             target.storage.levels |= levels
         self.append(COPY, (operand,), (target.buffer,), None, user_place())
+
+    def row(self, numbers: Sequence[Any], dtype: np.dtype[Any]) -> Tensor:
+        """Join numbers to a vector: new memory, and each written to its place."""
+        z = self.empty((len(numbers),), dtype)
+        storage = self.buffers[z.buffer].storage
+        place = user_place()
+        for k, number in enumerate(numbers):
+            if type(number) is not Tensor:
+                number = self._constant_tensor(np.asarray(number, dtype)[()])
+            elif number.dtype != dtype:
+                number = self.cast(number, dtype)
+            z._value[k] = number._value
+            if dtype.kind == "f":
+                z.storage.levels |= number.storage.levels
+            target = self.new_buffer(storage, dtype, (), (), k)
+            if self.kept is not None:
+                self.kept[number.buffer], self.kept[target] = number._value, z._value[k, ...]
+            self.append(COPY, (number.buffer,), (target,), None, place)
+        return z
 
     # ---- structural ops ----------------------------------------------------------------------------------------------
 

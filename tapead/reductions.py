@@ -20,6 +20,8 @@ def dropped(x: Any, axes: tuple[int, ...], keepdims: Any) -> Any:
     """Take out axes of one element, unless they are to be kept; a number where none is left."""
     if keepdims is True or not axes:
         return x
+    if x.ndim == 1:
+        return x[0]
     return x[tuple(0 if a in axes else slice(None) for a in range(x.ndim))]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -50,6 +51,7 @@ ANY = -1
 OUTER = 64
 
 COPY, ADD, SUBTRACT, MULTIPLY = (OPS[name].code for name in ("copy", "add", "subtract", "multiply"))
+SUMS = (ADD, SUBTRACT)
 REDUCTIONS = {"sum": SCALAR_SUM, "max": SCALAR_MAX, "min": SCALAR_MIN}
 
 #: words of an instruction while a run is made: op, z, x, y, w, activity
@@ -63,6 +65,18 @@ def computed_class(tape: Wengert, k: int) -> int:
         return int(parameters["computed"])
     number = tape.storages[tape.buffers[tape.result_buffers[k][0]].storage].number
     return I8 if number == B1 else number  # truth values are computed as integers
+
+
+def _open(op: Elementwise) -> int:
+    """Give the bits of those operands through which a derivative flows."""
+    bits = _OPEN.get(op.code)
+    if bits is None:
+        partials = enumerate(op.partials)
+        bits = _OPEN[op.code] = sum(SCALAR_ADD << 2 * i for i, partial in partials if partial is not None)
+    return bits
+
+
+_OPEN: dict[int, int] = {}
 
 
 class Scalars:
@@ -85,8 +99,9 @@ class Scalars:
         self._written = {of[tape.result_buffers[k][0]] for k in needed if tape.ops[k].name in ("assign", "scatter")}
         self._shared = self._written if target is None else self._written | {target}
         self._constants: dict[tuple[int, int], int] = {}
-        #: class -> buffer of one number -> its place in the slab
-        self._numbers: dict[int, dict[int, int]] = {F8: {}, F4: {}}
+        #: class -> for each buffer its place in the slab, if it is of one number and was met already, else -1
+        self._numbers = {F8: [-1] * len(of), F4: [-1] * len(of)}
+        self._flows = [SCALAR_ADD if s in adjoints else 0 for s in of]  # for each buffer, whether it has an adjoint
 
     def kind(self, k: int) -> int | None:
         """Give the number class of the scalar runs that an instruction can be in: F8, F4 or `ANY`; None for none."""
@@ -112,10 +127,10 @@ class Scalars:
         number = computed_class(tape, k)
         return number if number in (F8, F4) else None
 
-    def run(self, instructions: Sequence[int]) -> tuple[int, list[int], bool]:
-        """Make one run of instructions of one class: the class, the words of the row, whether it has a way back."""
+    def run(self, instructions: Sequence[int]) -> tuple[array[int], bool]:
+        """Make one run of instructions of one class: the words of the row, and whether it has a way back."""
         run = _Run(self, instructions)
-        return run.number, run.words(), run.active
+        return run.words(), run.active
 
     def place(self, number: int, count: int = 1) -> int:
         """Take the next places in a slab."""
@@ -156,6 +171,8 @@ class _Run:
         #: the storages that nothing outside the run reads
         self.inner = {s for s, count in readers.items() if count == scalars._readers[s]}
         self.inner -= scalars._shared
+        #: those of them that are read once
+        self.once = {s for s in self.inner if readers[s] == 1}.difference(scalars.kept)
         self.numbers = scalars._numbers[self.number]
         self.loaded: dict[tuple[int, int], int] = {}  # (storage, element) outside the slab -> place of its copy
         self.copied: dict[tuple[int, int], int] = {}  # (storage, element) that is a copy -> the place of its source
@@ -176,7 +193,7 @@ class _Run:
             else:
                 self._reduction(op, tape.operand_buffers[k][0], tape.result_buffers[k][0])
 
-    def words(self) -> list[int]:
+    def words(self) -> array[int]:
         """Give the words of the row: the buffer of the slab, how many instructions, the instructions."""
         code = np.array(self.code, np.int64).reshape(-1, WORDS)
         code = code[code[:, 0] >= 0]
@@ -186,36 +203,40 @@ class _Run:
         table[:] = code[:, :SCALAR_WORDS]
         table[:, 0] |= (code[:, SCALAR_WORDS] << 16).astype(np.int32)
         slab = len(self.tape.buffers) + (self.number == F4)
-        return [slab, len(code), *packed.view(np.int64).tolist()]
+        words = array("q", (slab, len(code)))
+        words.frombytes(packed.tobytes())
+        return words
 
     def _mark_first(self, code: Any) -> None:
         """Let the first that adds to an adjoint of the run's own, on the way back, set it instead."""
-        rows, bits = np.nonzero(code[:, WORDS - 1, None] >> np.array([0, 2, 4]) & SCALAR_ADD)
+        # the way back goes from the last row to the first, and through the operands of a row in their order: the other way
+        # round, what comes last is what the way back does first
+        rows, turned = np.nonzero(code[:, WORDS - 1, None] >> np.array([4, 2, 0]) & SCALAR_ADD)
+        bits = 2 - turned
         places = code[rows, 2 + bits]
         several = np.isin(code[rows, 0], list(REDUCTIONS.values()))  # they add to neighbours
         counts = np.where(several, code[rows, 3], 1)
         owner = np.repeat(np.arange(len(rows)), counts)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-        touched = places[owner] + within
-        # the way back goes from the last row to the first, and through the operands of a row in their order
-        order = np.lexsort((bits[owner], -rows[owner]))
-        _, first = np.unique(touched[order], return_index=True)
-        sets = np.zeros(len(owner), bool)
-        sets[order[first]] = True
-        sets &= np.isin(touched, self._private())
+        turn = np.arange(len(owner))
+        touched = places[owner] + turn - np.repeat(np.cumsum(counts) - counts, counts)
+        last = np.zeros(self.scalars.sizes[self.number], np.int64)
+        last[touched] = turn
+        sets = (last[touched] == turn) & self._private()[touched]
         whole = np.bincount(owner, sets, len(rows)) == counts
         whole &= ~np.isin(code[rows, 0], (SCALAR_MAX, SCALAR_MIN))
         np.add.at(code[:, WORDS - 1], rows[whole], (SCALAR_FIRST - SCALAR_ADD) << 2 * bits[whole])
 
-    def _private(self) -> list[int]:
-        """List the places whose adjoints the run alone adds to."""
+    def _private(self) -> Any:
+        """Mark the places whose adjoints the run alone adds to."""
         storages, places = self.tape.storages, self.scalars.places
-        found = list(self.fresh)
-        for s in self.inner:
-            place = places.get(s)
-            if place is not None and storages[s].number == self.number:
-                found += range(place, place + storages[s].size)
-        return found
+        found = bytearray(self.scalars.sizes[self.number])
+        for place in self.fresh:
+            found[place] = 1
+        for s in self.inner & places.keys():
+            if storages[s].number == self.number:
+                place, size = places[s], storages[s].size
+                found[place : place + size] = b"\1" * size
+        return np.frombuffer(found, bool)
 
     # ---- operands and results ------------------------------------------------------------------------------------------
 
@@ -246,8 +267,10 @@ class _Run:
             self.numbers[buffer] = place
             return [place] * math.prod(shape)
         elements = self._elements(buffer, shape)
-        if self.copied and all((s, e) in self.copied for e in elements):
-            return [self.copied[s, e] for e in elements]
+        if self.copied:
+            sources = [self.copied.get((s, e), -1) for e in elements]
+            if -1 not in sources:
+                return sources
         first = scalars.place_of(s, self.number)
         if first is not None:
             if not shape:
@@ -304,45 +327,50 @@ class _Run:
     # ---- instructions --------------------------------------------------------------------------------------------------
 
     def _elementwise(self, op: Elementwise, operands: Sequence[int], result: int) -> None:
-        scalars, number, numbers = self.scalars, self.number, self.numbers
-        of, adjoints = scalars._of, scalars.adjoints
-        s = of[result]
+        scalars, code = self.scalars, op.code
+        s = scalars._of[result]
         active = 0
-        if s in adjoints:
-            bit = SCALAR_ADD
-            for partial, b in zip(op.partials, operands, strict=True):
-                if partial is not None and of[b] in adjoints:
-                    active |= bit
-                bit <<= 2
+        flows = scalars._flows
+        if flows[result]:
+            active = flows[operands[0]]
+            if len(operands) > 1:
+                active |= flows[operands[1]] << 2
+                if len(operands) > 2:
+                    active |= flows[operands[2]] << 4
+            active &= _open(op)
             if active:
                 self.active = True
         shape = self.tape.buffers[result].shape
-        if op.code == COPY and self._is_alias(operands[0], result):
+        if code == COPY and self._is_alias(operands[0], result):
             self._alias(self._read(operands[0], shape), result)
             return
         if shape:
             self._spread(op, [self._read(b, shape) for b in operands], operands, result, active)
             return
-        one = [numbers[b] if b in numbers else self._read(b, ())[0] for b in operands]
-        x = one[0]
-        y = one[1] if len(one) > 1 else x
-        w = one[2] if len(one) > 2 else x
+        numbers, places = self.numbers, scalars.places
+        x = y = w = numbers[operands[0]]
+        if x < 0:
+            x = y = w = self._read(operands[0], ())[0]
+        if len(operands) > 1:
+            y = numbers[operands[1]]
+            if y < 0:
+                y = self._read(operands[1], ())[0]
+            if len(operands) > 2:
+                w = self._read(operands[2], ())[0]
         storage = self.tape.storages[s]
         out: Sequence[int] = ()
-        if storage.size == 1 and storage.number == number and s not in scalars.places:  # the most common by far
-            z = numbers[result] = scalars.places[s] = scalars.sizes[number]
-            scalars.sizes[number] += 1
+        if s not in places and storage.size == 1 and storage.number == self.number:  # the most common by far
+            z = numbers[result] = places[s] = scalars.place(self.number)
         else:
             (z,), out = self._write(result, shape, op.boolean)
-        if op.code in (ADD, SUBTRACT):
-            at = len(self.code)
-            self._sum(op.code, z, x, y, active)
-            if self.code[at] == ADD and not out and self._read_once(s, operands):
-                self.sums[z] = at
+        at = len(self.code)
+        if code in SUMS:
+            code = self._sum(code, z, x, y, active)
         else:
-            if op.code == MULTIPLY and not out and self._read_once(s, operands):
-                self.products[z] = len(self.code)
-            self.code += op.code, z, x, y, w, active
+            self.code += code, z, x, y, w, active
+        waiting = self.products if code == MULTIPLY else self.sums if code == ADD else None
+        if waiting is not None and s in self.once and not out and self._steady(operands):
+            waiting[z] = at
         self.code += out
 
     def _is_alias(self, operand: int, result: int) -> bool:
@@ -374,37 +402,40 @@ class _Run:
         read += [read[0]] * (3 - len(read))
         start = len(self.code)
         for places in zip(z, *read, strict=True):
-            if op.code in (ADD, SUBTRACT):
+            if op.code in SUMS:
                 self._sum(op.code, places[0], places[1], places[2], active)
             else:
                 self.code += op.code, *places, active
-        if op.code == MULTIPLY and not out and self._read_once(self.scalars._of[result], operands):
+        if op.code == MULTIPLY and not out and self.scalars._of[result] in self.once and self._steady(operands):
             self.products.update(zip(z, range(start, len(self.code), WORDS), strict=True))
         self.code += out
 
-    def _read_once(self, s: int, operands: Sequence[int]) -> bool:
-        """Whether a result is read once, in this run, and its operands may be read that late."""
-        scalars = self.scalars
-        alone = s in self.inner and scalars._readers[s] == 1 and s not in scalars.kept
-        return alone and not any(scalars._of[b] in scalars._written for b in operands)
+    def _steady(self, operands: Sequence[int]) -> bool:
+        """Whether operands may be read late: nothing is written over them."""
+        written = self.scalars._written
+        return not written or written.isdisjoint([self.scalars._of[b] for b in operands])
 
-    def _sum(self, op: int, z: int, x: int, y: int, active: int) -> None:
-        """Append a sum or difference; it takes in a product that it alone reads."""
+    def _sum(self, op: int, z: int, x: int, y: int, active: int) -> int:
+        """Append a sum or difference, which takes in a product, or a sum, that it alone reads; give its op."""
+        products, sums = self.products, self.sums
         w = x
-        for source, other, flows, rest in ((x, y, active & 3, active >> 2), (y, x, active >> 2, active & 3)):
-            at = self.products.pop(source, None)
-            if at is not None:
+        for source, other in ((x, y), (y, x)):
+            if source in products:
+                at = products.pop(source)
                 reflected = SCALAR_MULTIPLY_SUBTRACT if source == x else SCALAR_SUBTRACT_PRODUCT
                 op = SCALAR_MULTIPLY_ADD if op == ADD else reflected
-            elif op == ADD:
-                at = self.sums.pop(source, None)
-                op = ADD if at is None else SCALAR_ADD_ADD
-            if at is not None:
-                _, _, x, y, _, inner = self.code[at : at + WORDS]
-                w, active = other, (inner if flows else 0) | rest << 4
-                self.code[at] = -1
-                break
+            elif op == ADD and source in sums:
+                at = sums.pop(source)
+                op = SCALAR_ADD_ADD
+            else:
+                continue
+            flows, rest = (active & 3, active >> 2) if source == x else (active >> 2, active & 3)
+            _, _, x, y, _, inner = self.code[at : at + WORDS]
+            w, active = other, (inner if flows else 0) | rest << 4
+            self.code[at] = -1
+            break
         self.code += op, z, x, y, w, active
+        return op
 
     def _assign(self, operand: int, target: int, saved: int) -> None:
         """Write in place: save what is overwritten; on the way back take the adjoint away, and put the saved back."""

@@ -63,6 +63,7 @@ def number_class(dtype: np.dtype[Any]) -> int | None:
     return found
 
 
+FLOAT = np.dtype(float)
 STORED: tuple[np.dtype[Any], ...] = (np.dtype("f8"), np.dtype("f4"), np.dtype("i8"), np.dtype("?"))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .errors import TapeadTypeError
-from .kernels.table import OPS, ROWS
+from .kernels.table import OPS, ROWS, Elementwise
 from .tape import Storage, describe, user_place
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 #: (ufunc name, method) -> what it does with tensors: add.reduce sums; filled likewise
 UFUNC_METHODS: dict[tuple[str, str], Callable[..., Any]] = {}
+
+#: ufuncs that are one row, whatever the operands
+_DIRECT: dict[Any, Elementwise] = {
+    op.numpy: op for op in ROWS if isinstance(op.numpy, np.ufunc) and op.numpy.__name__ == op.name
+}
 
 
 class Tensor:
@@ -179,6 +184,10 @@ class Tensor:
     # ---- NumPy's protocols -------------------------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method == "__call__" and not options:
+            op = _DIRECT.get(ufunc)
+            if op is not None:
+                return self.tape.elementwise(op, inputs)
         return self.tape.ufunc(ufunc, method, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
@@ -245,8 +254,13 @@ class Tensor:
 def _operator(name: str, op_name: str, reflected: bool) -> Callable[[Tensor, Any], Any]:
     op = OPS[op_name]
 
+    direct = op_name != "power"  # which by some numbers is another op
+
     def method(self: Tensor, other: Any) -> Any:
         operands = (other, self) if reflected else (self, other)
+        kind = type(other)
+        if direct and (kind is Tensor or kind is float or kind is int):
+            return self.tape.elementwise(op, operands, True)
         return self.tape.operator(op, operands)
 
     method.__name__ = name

@@ -59,6 +59,9 @@ class Trace:
     plan makes the program of the recording, its inputs (storages) and outputs (buffers), where it is not to be all of it.
     """
 
+    #: whether what the function returns is (value, gradients), the gradients written on the tape
+    written = False
+
     def __init__(
         self,
         function: Callable[..., Any],

@@ -40,7 +40,8 @@ class OneOp:
         self.scratch = np.full(self.op.scratch(given, made) // 8 + 4, np.nan)
         self.status = np.zeros(4, np.int64)
         self.index, self.functions = np.zeros(8, np.int64), blas.functions_table()
-        self.services = np.zeros(16, np.int64)
+        self.services = np.zeros(constants.SERVICE_SLOTS, np.int64)
+        self.services[constants.STRIPS] = 1
         self.services[constants.SCRATCH] = address(self.scratch)
         self.services[constants.STATUS] = address(self.status)
         self.services[constants.INDEX] = address(self.index)

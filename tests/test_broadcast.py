@@ -55,9 +55,9 @@ def check(x, y, axes, reduce, passes, seed=0, rtol=1e-12):
         value, gradients = value_and_grad(lambda x, y: loss(x, y, c, axes, reduce), argnums=(0, 1))(x, y)
     expected = loss(x, y, c, axes, reduce)
     what = f"{x.shape} {y.shape} {axes} {reduce.__name__}"
-    np.testing.assert_allclose(value, expected, rtol=rtol, atol=1e-12, err_msg=what)
+    np.testing.assert_allclose(value, expected, rtol=rtol, atol=rtol, err_msg=what)
     for found, by_hand in zip(gradients, slopes(x, y, c, axes, reduce), strict=True):
-        np.testing.assert_allclose(found, by_hand, rtol=rtol, atol=1e-12, err_msg=what)
+        np.testing.assert_allclose(found, by_hand, rtol=rtol, atol=rtol, err_msg=what)
 
 
 def reductions(rank):
@@ -91,6 +91,19 @@ def test_operands_of_fewer_axes(rank, passes):
         for axes, reduce in reductions(rank):
             check(numbers(shape, 1), numbers(shape[missing:], 2), axes, reduce, passes)
             check(numbers(shape[missing:], 3), numbers(shape, 4), axes, reduce, passes)
+
+
+@pytest.mark.parametrize("passes", BOTH.values(), ids=BOTH)
+@pytest.mark.parametrize("length", [2, 7, 8, 9, 10, 16, 17, 23, 24, 33])
+def test_short_rows(length, passes):
+    """Many of them in a tile, and some that reach into the next one; summed along either axis, stretched along either."""
+    shape = (3, 2 * TILE // length // 3, length)
+    for other in ((3, 1, length), (1, shape[1], length), (*shape[:2], 1), (1, 1, length), (3, 1, 1)):
+        for axes in ((1,), (2,), (0, 1), (1, 2)):
+            x, y = numbers(shape, 1), numbers(other, 2)
+            check(x, y, axes, np.sum, passes)
+            check(x, y.astype("f4"), axes, np.sum, passes, rtol=2e-4)
+            check(x.astype("f4"), y, axes, np.sum, passes, rtol=2e-4)
 
 
 VIEWS = {

@@ -88,8 +88,58 @@ def test_a_gradient_function_off_by_a_thousandth_fails(monkeypatch, dtype, order
 
     monkeypatch.setattr(tapead.check, "grad", off)
     with pytest.raises(CheckError) as caught:
-        check_grads(products, (X.astype(dtype),), order=order)
+        check_grads(products, (X.astype(dtype),), order=order, modes="rev")
     assert caught.value.order == order
+    assert caught.value.modes == ("rev",) * order
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("modes", [("fwd",), ("rev",), ("fwd", "rev"), ["rev", "fwd"], "fwd", "rev"])
+def test_every_choice_of_modes_passes(modes, dtype):
+    check_grads(products, (X.astype(dtype),), order=2, modes=modes)
+
+
+@pytest.mark.parametrize("wrong", ["fwd", "rev"])
+@pytest.mark.parametrize("inner", [None, "fwd", "rev"])
+def test_a_mode_that_is_off_by_a_thousandth_is_named(monkeypatch, inner, wrong):
+    """One of the four pairs (or of the two modes) is made wrong; the others are right, and it is found."""
+    quotients = tapead.check._Quotients
+    by_tape, slope = quotients.by_tape, tapead.check._slope
+    made = {}
+
+    def noted(f, v, mode):
+        found = slope(f, v, mode)
+        made[id(found)] = mode, found
+        return found
+
+    def off(self, mode):
+        at = made.get(id(self.f), (None, None))[0]
+        return by_tape(self, mode) * (1.001 if (at, mode) == (inner, wrong) else 1.0)
+
+    monkeypatch.setattr(tapead.check, "_slope", noted)
+    monkeypatch.setattr(quotients, "by_tape", off)
+    with pytest.raises(CheckError, match=" over ".join(filter(None, (wrong, inner)))) as caught:
+        check_grads(products, (X,), order=2)
+    assert caught.value.modes == tuple(filter(None, (wrong, inner)))
+    assert caught.value.order == len(caught.value.modes)
+
+
+def test_modes_that_are_not_chosen_are_not_taken(monkeypatch):
+    def broken(*arguments, **options):
+        raise AssertionError("taken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tapead, "jvp", broken)
+        check_grads(products, (X,), order=2, modes="rev")
+    patched = tapead.grad
+    with monkeypatch.context() as patch:
+        patch.setattr(tapead.check, "grad", broken)
+        check_grads(products, (X,), order=1, modes="fwd")
+    assert tapead.grad is patched
+
+
+def test_third_order():
+    check_grads(lambda x: np.sum(np.sin(x) ** 2), (X,), order=3)
 
 
 def test_one_wrong_component_among_many_fails():

@@ -19,6 +19,7 @@ warm
 screen
 __init__
 explanation
+primitive_check
 check
 api
 define
@@ -33,7 +34,8 @@ statistics
 reductions products linear placement
 selection pointwise joining
 shaping
-dispatch
+dispatch declaration
+primitives
 record
 indexing protocols
 binding

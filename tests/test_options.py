@@ -152,6 +152,38 @@ def test_unknown_passes():
         pass
 
 
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        lambda x: x * 1.0,
+        lambda x: 1 * x,
+        lambda x: x / 1.0,
+        lambda x: x - 0.0,
+        lambda x: np.where(True, x, 2 * x),
+        lambda x: np.where(np.array([False] * 4), 2 * x, x),
+        lambda x: x.copy(),
+    ],
+)
+def test_what_repeats_an_operand_is_dropped(repeat):
+    x = np.array([1.5, -0.0, np.inf, np.nan])
+    plain = account(PASSES, lambda x: np.sum(np.sin(x)), x)
+    assert account(PASSES, lambda x: np.sum(repeat(np.sin(x))), x).needed == plain.needed
+    (_, (y, z)), _ = value_and_grad(lambda x: (np.sum(x), (repeat(x), 2 * repeat(x))), has_aux=True)(x)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(z, 2 * x)
+    np.testing.assert_array_equal(np.signbit(y[:3]), np.signbit(x[:3]))
+
+
+def test_what_changes_a_sign_of_zero_or_a_dtype_stays():
+    x = np.array([-0.0, 2.0])
+    (_, y), _ = value_and_grad(lambda x: (np.sum(x), x + 0.0), has_aux=True)(x)
+    assert not np.signbit(y[0])
+    (_, y), _ = value_and_grad(lambda x: (np.sum(x), x * np.ones((3, 1))), has_aux=True)(x)
+    assert y.shape == (3, 2)
+    (_, y), _ = value_and_grad(lambda x: (np.sum(x), x * np.float64(1.0)), has_aux=True)(x.astype(np.float32))
+    assert y.dtype == np.float64
+
+
 @pytest.mark.parametrize("passes", ["fold", None, 3])
 def test_passes_must_be_several_names(passes):
     with expect.error(TypeError, "several names"), options(passes=passes):

@@ -196,7 +196,7 @@ def rows(f, x):
     """Give the header words of a program's blocks."""
     tape, source, target = recorded(f, x)
     plan = Planner(tape, [target], target, [source]).make()
-    return [plan.pool[place : place + 11] for _, direction, place in plan.rows if direction == "block"]
+    return [list(plan.pool[place : place + 11]) for _, direction, place in plan.rows if direction == "block"]
 
 
 def test_rosenbrock_reaches_one_element_into_the_next_part():

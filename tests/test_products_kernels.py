@@ -100,6 +100,7 @@ def test_small_sizes(first, second):
 # sizes on either side of what is done eight, four or one at a time, of the depth of a sum, of the way to BLAS
 EDGES = [(9, 7, 15), (17, 16, 16), (4, 9, 8), (40, 41, 40), (1, 40, 17), (17, 40, 1), (15, 600, 9), (1, 513, 30)]
 EDGES += [(70, 3, 80), (300, 9, 1), (1, 9, 300), (16, 300, 16), (17, 300, 16), (64, 1, 65), (1, 30, 1), (1, 8, 7)]
+EDGES += [(5, 7, 10), (10, 30, 12), (6, 5, 20), (3, 300, 28), (10, 1, 9)]
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
@@ -200,4 +201,4 @@ def test_merged_batches():
         planned = OPS["matmul"].words(layouts[:2], layouts[2:], {})
         assert planned[:2] == [forward, reverse]
         first = planned[3:]
-        assert first[18] == 1  # batches
+        assert first[19] == 1  # batches

@@ -110,9 +110,10 @@ def test_gradients_where_the_rule_stands_behind_a_branch():
     def f(x):
         return triple(x) if x > 0 else x**2
 
-    g = grad(f)
-    for x in (1.0, -1.0, 2.0, -3.0):
-        assert float(g(x)) == pytest.approx(3 * np.cos(x) if x > 0 else 2 * x)
+    for points in ((1.0, -1.0, 2.0, -3.0), (-1.0, -2.0, 1.0, -1.0, 2.0, -2.0)):
+        g = grad(f)
+        for x in points:
+            assert float(g(x)) == pytest.approx(3 * np.cos(x) if x > 0 else 2 * x)
 
 
 @pytest.mark.parametrize(
