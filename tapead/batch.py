@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from .errors import TapeadNotImplementedError
-from .kernels.table import Elementwise
+from .kernels.table import OPS, Elementwise
 from .record import Recording
 from .tensor import Tensor
-from .walk import SILENT, Walk
+from .walk import SILENT, Walk, is_flat
+
+#: ops that make zero of zero, whatever their other operand is
+_ZERO_STAYS = ("copy", "negative", "chain", "mask")
 
 
 def batch(
@@ -25,16 +28,23 @@ def batch(
     columns: Sequence[Tensor],
     outputs: Sequence[Tensor],
     stop: int | None = None,
+    identity: bool = False,
 ) -> list[Tensor]:
-    """Write the instructions from `start` to `stop` for all columns of the inputs; give the outputs, columns first."""
-    made = Batch(recording, start, inputs, columns, stop)
+    """Write the instructions from `start` to `stop` for all columns of the inputs; give the outputs, columns first.
+
+    With `identity`, the columns are those of the whole identity.
+    """
+    made = Batch(recording, start, inputs, columns, stop, identity)
     for k in range(start, made.stop):
         made.step(k)
     return [made.of_tensor(x) for x in outputs]
 
 
 class Batch(Walk):
-    """A batch being written: `columns` holds, for each storage that depends on the columns, a tensor (m, size)."""
+    """A batch being written: `columns` holds, for each storage that depends on the columns, a tensor (m, size).
+
+    Where that is known to be a diagonal matrix, `diagonals` has its diagonal: matrix products need no more of it.
+    """
 
     def __init__(
         self,
@@ -43,6 +53,7 @@ class Batch(Walk):
         inputs: Sequence[Tensor],
         columns: Sequence[Tensor],
         stop: int | None,
+        identity: bool,
     ) -> None:
         super().__init__(recording, start, stop)
         self.count = columns[0].shape[0]
@@ -52,6 +63,10 @@ class Batch(Walk):
         results = [recording.result_buffers[k] for k in range(start, self.stop)]
         #: memory that is written to part by part: one for each column, whether it depends on the columns or not
         self._parts = self.written() | {self.of[b[0]] for b in results if b and not recording.is_whole(b[0])}
+        self.diagonals: dict[int, Tensor] = {}
+        if identity and len(inputs) == 1:
+            x = inputs[0]
+            self.diagonals[self.of[x.buffer]] = recording.tensor(np.ones(x.size, x.dtype))
 
     def of_tensor(self, x: Tensor) -> Tensor:
         """Give the columns of a tensor."""
@@ -95,9 +110,26 @@ class Batch(Walk):
             self._scatter(k)
         elif isinstance(op, Elementwise) or op.name == "sum":
             self._settle(target, self.again(k, [self._operand(b, ndim) for b in operands]))
+            if op.name in _ZERO_STAYS and self.of[target] not in self._parts:
+                self._scale(k)
         else:
             for buffer, made in zip(results, self._structural(k), strict=True):
                 self._settle(buffer, made)
+
+    def _scale(self, k: int) -> None:
+        """Note the diagonal of a result's columns, where those of an operand have one and other operands have no columns."""
+        operands, target = self.recording.operand_buffers[k], self.recording.result_buffers[k][0]
+        shape = self.recording.buffers[target].shape
+        held = [b for b in operands if self.of[b] in self.columns]
+        d = self._diagonal(held[0]) if len(held) == 1 and self.recording.buffers[held[0]].shape == shape else None
+        if d is not None:
+            made = self.again(k, [self.shaped(d, shape) if b == held[0] else self.value(b) for b in operands])
+            self.diagonals[self.of[target]] = self.shaped(made, (made.size,))
+
+    def _diagonal(self, buffer: int) -> Tensor | None:
+        """Give the diagonal of a buffer's columns, if they have one and the buffer is all of its storage, in order."""
+        d, x = self.diagonals.get(self.of[buffer]), self.recording.tensor_of(buffer)
+        return d if d is not None and x.size == d.size and is_flat(x) else None
 
     def _settle(self, target: int, made: Tensor) -> None:
         """Note the columns of an instruction's result."""
@@ -180,13 +212,19 @@ class Batch(Walk):
         ndim = max(len(recording.buffers[b].shape) for b in (left, right))
         a, b = self._operand(left, ndim), self._operand(right, ndim)
         if self.of[left] not in self.columns and a.ndim == 2 and b.ndim == 3 and b.shape[-1] == 1:
-            vectors = self.shaped(b, (self.count, b.shape[1]))  # one product for all columns
-            made = np.matmul(vectors, recording.view(a, np.transpose))
+            made = self._rows(right, b, recording.view(a, np.transpose))
             return self.shaped(made, (*made.shape, 1))
         if self.of[right] not in self.columns and b.ndim == 2 and a.ndim == 3 and a.shape[1] == 1:
-            made = np.matmul(self.shaped(a, (self.count, a.shape[2])), b)
+            made = self._rows(left, a, b)
             return self.shaped(made, (self.count, 1, made.shape[1]))
         return np.matmul(a, b)
+
+    def _rows(self, buffer: int, columns: Tensor, matrix: Tensor) -> Any:
+        """Multiply a vector's columns, as rows, by a matrix: one product for all of them."""
+        d = self._diagonal(buffer)
+        if d is not None:
+            return self.recording.elementwise(OPS["chain"], (self.shaped(d, (self.count, 1)), matrix))
+        return np.matmul(self.shaped(columns, (self.count, matrix.shape[0])), matrix)
 
     def _matrices(self, k: int) -> Any:
         """Write an op on stacks of matrices; one matrix for all columns is used once, on right-hand sides side by side."""

@@ -233,7 +233,7 @@ def columns_of(
     )
     chunk = max(CHUNK // max(elements, 1), 1)
     if chunk >= total:
-        return batch(recording, start, dummies, basis(recording, like, 0, total), results, stop)
+        return batch(recording, start, dummies, basis(recording, like, 0, total), results, stop, identity=True)
     whole = [recording.empty((total, *x.shape), x.dtype) for x in results]
     done: Tensor | None = None
     for first in range(0, total, chunk):

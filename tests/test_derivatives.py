@@ -500,3 +500,32 @@ def test_explain_and_profile_take_any_transform():
     made(X)
     assert tapead.explain(made).replays
     assert tapead.profile(made, X).rows
+
+
+# ---- what is known to be diagonal ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform", [jacfwd, jacrev])
+@pytest.mark.parametrize(
+    "f",
+    [
+        layer,
+        lambda x: W @ np.tanh(x),
+        lambda x: np.exp(-np.tanh(x)) @ W.T,
+        lambda x: np.tanh(W @ np.exp(np.sin(x))),
+        lambda x: np.tanh(W @ np.sin(x)[::-1]),
+        lambda x: np.tanh(np.sin(x) @ W.T * x[0]),
+        lambda x: np.abs(W @ np.maximum(x, 0.0)),
+        lambda x: W @ (np.sin(x) * np.sum(x)),
+    ],
+)
+def test_jacobians_of_elementwise_functions_before_and_after_products(transform, f):
+    expected = np.stack([expect.slope(lambda x, i=i: f(x)[i], X) for i in range(4)])
+    np.testing.assert_allclose(transform(f)(X), expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize(("transform", "f"), [(jacrev, layer), (jacfwd, lambda x: W @ np.tanh(x))])
+def test_a_product_with_a_diagonal_matrix_is_none(transform, f):
+    jac = transform(f)
+    jac(X)
+    assert str(jac.profile(X)).count("matmul") == (f is layer)  # that of the value, which the slope of tanh needs
