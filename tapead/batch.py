@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import TapeadNotImplementedError
-from .kernels.table import OPS, Elementwise
+from .kernels.table import OPS, Elementwise, Structural
 from .record import Recording
 from .tensor import Tensor
 from .walk import SILENT, Walk, is_flat
@@ -108,7 +108,7 @@ class Batch(Walk):
             recording.overwrite(self._memory(target), self._operand(operands[0], ndim))
         elif op.name == "scatter":
             self._scatter(k)
-        elif isinstance(op, Elementwise) or op.name == "sum":
+        elif isinstance(op, Elementwise) or op.name == "sum" or (isinstance(op, Structural) and op.broadcasts):
             self._settle(target, self.again(k, [self._operand(b, ndim) for b in operands]))
             if op.name in _ZERO_STAYS and self.of[target] not in self._parts:
                 self._scale(k)

@@ -12,7 +12,6 @@ Estimate Derivatives of Real Functions, SIAM Review 40, 1998.) The first terms a
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .api import grad
+from .derivatives import jvp
 from .errors import TapeadCheckError, TapeadTypeError, TapeadValueError
 from .tree import flatten, unflatten
 
@@ -382,7 +382,6 @@ def _slope(f: _Function, v: list[Array], mode: str) -> _Function:
 def _tangent(f: _Function, parts: Sequence[Any], v: Sequence[Array]) -> Any:
     """Give the derivative of f along v in forward mode."""
     tangents = [np.asarray(part, x.dtype)[()] for x, part in zip(parts, v, strict=True)]
-    jvp = importlib.import_module(__package__).jvp
     return jvp(f, (parts,), (tangents,))[1]
 
 

@@ -148,12 +148,12 @@ class Linearizing:
 
     def __call__(self, *primals: Any) -> tuple[Any, ...]:
         if self._bound is not None:
-            cut, binding, read = self._bound
-            known: list[Any] = []
-            if read.read(primals, known):
-                replayed = binding.replay(binding, known, None)
+            latest, bound, known = self._bound
+            found: list[Any] = []
+            if known.read(primals, found):
+                replayed = bound.replay(bound, found, None)
                 if replayed is not None:
-                    return self._packed(cut, cut.trace.assembled(replayed[1]), replayed[1][cut.outputs :])
+                    return self._packed(latest, latest.trace.assembled(replayed[1]), replayed[1][latest.outputs :])
         leaves, structure = flatten((primals, {}))
         if Tensor in map(type, leaves):
             return self._nested(primals)

@@ -193,7 +193,7 @@ class Primitive:
 
     def address(self, direction: str, operands: Sequence[Layout], results: Sequence[Layout]) -> int:
         """Give the address of a kernel for operands and results like these."""
-        return self._entry(direction, operands, results).address
+        return int(self._entry(direction, operands, results).address)
 
     def _entry(self, direction: str, operands: Sequence[Layout], results: Sequence[Layout]) -> wrappers.Entry:
         key = direction, operands[0].number, self.ranks(operands, results)

@@ -50,18 +50,3 @@ def program() -> list[str]:
         return [str(script)]
     start = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; import conftest; "
     return [sys.executable, "-c", start + "from tapead.cli import main; sys.exit(main())"]
-
-
-import numpy as np  # noqa: E402
-
-import tapead  # noqa: E402
-from tapead.tree import flatten  # noqa: E402
-
-if not hasattr(tapead, "jvp"):  # until forward mode is there: for functions that return one number
-
-    def jvp(f, primals, tangents):
-        value, gradient = tapead.value_and_grad(f, argnums=tuple(range(len(primals))))(*primals)
-        parts = zip(flatten(gradient)[0], flatten(tangents)[0], strict=True)
-        return value, sum(np.sum(g * u) for g, u in parts)
-
-    tapead.jvp = jvp

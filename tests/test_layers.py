@@ -21,11 +21,15 @@ __init__
 explanation
 primitive_check
 check
-api
-define
+derivatives
+api linearized
+replayed rules
+nested
+batch tangent
 adjoint
-profiling
+define profiling
 trace
+calling walk
 tree
 scipy.special scipy.linalg scipy.__init__
 numpy

@@ -108,12 +108,14 @@ def outer_back(h, d, x, dd, dx):
             dx[j] += h[i, j] * d[i]
 
 
+@numba.njit
 def product_da(g, d, z, a, x):
     for i in range(d.size):
         for j in range(x.size):
-            g[i, j] = d[i] * x[j]
+            g[i, j] += d[i] * x[j]
 
 
+@numba.njit
 def product_dx(g, d, z, a, x):
     for i in range(d.size):
         for j in range(x.size):
@@ -131,14 +133,50 @@ def product_dx_back(h, g, d, z, a, x, dd, dz, da, dx):
             da[i, j] += h[j] * d[i]
 
 
-#: the same with rules that are primitives: derivatives of second order
+def product_da_dot(t, g, d, z, a, x, td, tz, ta, tx):
+    product_da(t, td, z, a, x)
+    product_da(t, d, z, a, tx)
+
+
+def product_dx_dot(t, g, d, z, a, x, td, tz, ta, tx):
+    product_dx(t, td, z, a, x)
+    product_dx(t, d, z, ta, x)
+
+
+def apply_dot_back(h, t, out, a, x, ta, tx, dout, da, dx, dta, dtx):
+    product_da(dta, h, out, a, x)
+    product_dx(dx, h, out, ta, x)
+    product_da(da, h, out, a, tx)
+    product_dx(dtx, h, out, a, x)
+
+
+def apply_dot_dot(t2, t, out, a, x, ta, tx, out2, a2, x2, ta2, tx2):
+    apply(t2, ta2, x)
+    apply(t2, ta, x2)
+    apply(t2, a2, tx)
+    apply(t2, a, tx2)
+
+
+#: the same with rules that are primitives: derivatives of second order, in every pair of modes
 product2 = primitive(
     apply,
     reverse=(
-        primitive(product_da, reverse=product_da_back, shape=lambda d, z, a, x: a, name="product2.da"),
-        primitive(product_dx, reverse=product_dx_back, shape=lambda d, z, a, x: x, name="product2.dx"),
+        primitive(
+            product_da,
+            reverse=product_da_back,
+            tangent=product_da_dot,
+            shape=lambda d, z, a, x: a,
+            name="product2.da",
+        ),
+        primitive(
+            product_dx,
+            reverse=product_dx_back,
+            tangent=product_dx_dot,
+            shape=lambda d, z, a, x: x,
+            name="product2.dx",
+        ),
     ),
-    tangent=apply_dot,
+    tangent=primitive(apply_dot, reverse=apply_dot_back, tangent=apply_dot_dot, name="product2.dot"),
     shape=rows,
     name="product2",
 )
@@ -299,6 +337,18 @@ def test_second_derivatives_of_arrays():
 
     for got, expected in zip(twice(product2), twice(lambda a, x: a @ x), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("f", "args"),
+    [
+        (lambda x: np.sum(softplus(x) * x), (X,)),
+        (lambda a, x: np.sum(np.sin(product2(a, x))), (A, V)),
+        (lambda x: np.sum(np.sin(product2(A, x))), (V,)),
+    ],
+)
+def test_second_derivatives_in_every_pair_of_modes(f, args):
+    tapead.check_grads(f, args, order=2)
 
 
 @pytest.mark.parametrize(
