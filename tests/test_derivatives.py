@@ -529,3 +529,34 @@ def test_a_product_with_a_diagonal_matrix_is_none(transform, f):
     jac = transform(f)
     jac(X)
     assert str(jac.profile(X)).count("matmul") == (f is layer)  # that of the value, which the slope of tanh needs
+
+
+# ---- what undoes a factor --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: np.sum(x**4) / 4,
+        lambda x: np.sum((x**4)[::-1] * x) / 4,
+        lambda x: np.sum(0.25 * (4.0 * np.sin(x))[::-1] * np.exp(x)),
+        lambda x: np.sum(-0.5 * np.exp(-2.0 * x)),
+        lambda x: np.sum(np.outer(x, x) ** 2 / 2),
+        lambda x: np.sum(np.outer(x, np.sin(x)).T ** 4) * 0.25,
+    ],
+)
+def test_adjoints_times_what_undoes_them(f):
+    gradient = grad(lambda x: np.sum(grad(f)(x) * np.cos(x)))
+    expected = expect.slope(lambda x: expect.slope(f, x) @ np.cos(x), X)
+    np.testing.assert_allclose(gradient(X), expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(grad(lambda x: np.sum(grad(f)(x)))(X), hessian(f)(X).sum(axis=0), rtol=1e-12)
+
+
+def test_a_factor_that_is_undone_leaves_no_instructions():
+    def needed(f):
+        gradient = grad(lambda x: np.sum(grad(f)(x) ** 2))
+        return tapead.explain(gradient, X).needed
+
+    plain = needed(lambda x: np.sum(x**4))
+    assert needed(lambda x: np.sum(x**4) / 4) == plain - 1  # 0.25 * (4 * x**3) is x**3
+    assert needed(lambda x: np.sum(x**4) / 5) == plain + 1
