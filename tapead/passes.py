@@ -67,9 +67,9 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
                 if i is not None and sources[i] not in unsteady:
                     home[of[results[0]]] = sources[i]
                     continue
-                former = scaled.get(sources[1]) if op.name == "chain" else None
-                if former is not None and _is_alike(made, operands[1], sources[1], results[0]):
-                    factors = tape.operand_buffers[former]
+                product = scaled.get(sources[1]) if op.name == "chain" else None
+                if product is not None and _is_alike(made, operands[1], sources[1], results[0]):
+                    factors = tape.operand_buffers[product]
                     i = _undone(made, operands[0], factors, [home[of[b]] for b in factors], results[0])
                     if i is not None and (source := home[of[factors[i]]]) not in unsteady:
                         home[of[results[0]]] = source
