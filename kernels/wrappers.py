@@ -109,7 +109,7 @@ def _entry(lines: Sequence[str], number: int, functions: dict[str, Any]) -> Entr
         **functions,
     }
     exec("\n".join(["def body(p, values, adjoints, services):", *(f"    {line}" for line in lines)]), scope)
-    body = kernel(scope["body"])
+    body = njit(**_INNER)(scope["body"])  # not a kernel: it makes arrays, and may raise
     compile_entry: Any = cfunc(types.int64(*[types.int64] * 4), error_model="numpy")
 
     @compile_entry
