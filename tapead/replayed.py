@@ -99,7 +99,7 @@ class Traces(Generic[T]):
 class Replayed:
     """A function of numbers, arrays and trees of them that returns such a tree, made to run as its tape.
 
-    Within a trace it runs on that trace's tape. A result of one array can be written to `out=`. A call like the last one
+    Within a trace it runs on that trace's tape. A result that is an array, or a tuple of them, can be written to `out=`. A call like the last one
     goes past `__call__`, to compiled code that finds the binding in the object's first slot.
     """
 
@@ -170,14 +170,17 @@ class Replayed:
             let_call(self)
 
     def _into(self, out: Any, result: Any) -> Any:
-        """Copy a result to where it is wanted."""
-        if type(out) is not np.ndarray or type(result) is not np.ndarray:
-            raise TapeadTypeError(f"out= takes an array, for a result that is one, not {type(out).__name__}")
-        if out.shape != result.shape or out.dtype != result.dtype:
-            raise TapeadValueError(
-                f"out= has shape {out.shape} and dtype {out.dtype}; the result has {result.shape} and {result.dtype}"
-            )
-        out[...] = result
+        """Copy a result, which is an array or a tuple of arrays, to where it is wanted."""
+        outs, results = (out, result) if type(result) is tuple else ((out,), (result,))
+        fits = type(outs) is tuple and len(outs) == len(results)
+        if not fits or not all(type(x) is np.ndarray for x in (*outs, *results)):
+            raise TapeadTypeError("out= takes an array for a result that is one, or a tuple of arrays for such a tuple")
+        for x, made in zip(outs, results, strict=True):
+            if x.shape != made.shape or x.dtype != made.dtype:
+                raise TapeadValueError(
+                    f"out= has shape {x.shape} and dtype {x.dtype}; the result has {made.shape} and {made.dtype}"
+                )
+            x[...] = made
         return out
 
     def profile(self, *args: Any, **kwargs: Any) -> Profile:

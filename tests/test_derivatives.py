@@ -495,6 +495,21 @@ def test_arguments_are_not_to_be_assigned_to():
             call()
 
 
+def test_results_are_written_where_they_are_wanted():
+    made, out = jacfwd(layer), np.empty((4, 5))
+    for x in (X, 2 * X, 3 * X):
+        assert made(x, out=out) is out
+        np.testing.assert_allclose(out, layer_jacobian(x), rtol=1e-12)
+    both, outs = jacfwd(lambda x, y: x * y, argnums=(0, 1)), (np.empty((5, 5)), np.empty((5, 5)))
+    for x in (X, 2 * X, 3 * X):
+        assert all(a is b for a, b in zip(both(x, X, out=outs), outs, strict=True))
+        np.testing.assert_allclose(outs[1], np.diag(x), atol=1e-15)
+    with expect.error(ValueError, "(4, 4)", "(4, 5)"):
+        jacfwd(layer)(X, out=np.empty((4, 4)))
+    with expect.error(TypeError, "out="):
+        jacfwd(layer)(X, out=[0.0])
+
+
 def test_explain_and_profile_take_any_transform():
     made = jacfwd(layer)
     made(X)
