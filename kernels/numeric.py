@@ -59,9 +59,7 @@ def where(condition, x, y):  # type: ignore[no-untyped-def]
 
 @kernel
 def power(x, y):  # type: ignore[no-untyped-def]
-    if y == 2:
-        return x * x
-    return x * x * x if y == 3 else x**y
+    return x**y
 
 
 @kernel

@@ -40,7 +40,8 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
     """Give a tape that computes the same with fewer instructions; buffers keep their numbers.
 
     What only copies an operand (x * 1, x / 1, x - 0, a choice that is always the same) is that operand, unless it is
-    among the outputs (storages); so is an adjoint times what undoes it (1/4 times the 4 x of a partial).
+    among the outputs (storages); so is an adjoint times what undoes it (1/4 times the 4 x of a partial). The powers 2 and
+    3 become products.
     """
     if not (fold or share):
         return tape
@@ -52,6 +53,7 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
     home = list(range(len(tape.storages)))  # storage -> the one that holds the same
     of = [b.storage for b in tape.buffers]
     left: list[int] = []
+    changed: dict[int, tuple[Op, tuple[int, ...]]] = {}  # instruction -> what does the same in less time
     scaled: dict[int, int] = {}  # storage -> the instruction that multiplies to make it
     columns = zip(tape.ops, tape.operand_buffers, tape.result_buffers, tape.parameters, strict=True)
     for k, (op, operands, results, parameters) in enumerate(columns):
@@ -62,14 +64,19 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
                 _fold(made, op, operands, results, parameters)
                 constants.update([of[b] for b in results])
                 continue
+            if fold and op.name == "power" and parameters is None:
+                product = _product(made, operands, sources, results[0])
+                if product is not None:
+                    op, operands, sources = product, operands[:1], sources[:1]
+                    changed[k] = op, operands
             if fold and op.name in _NEUTRAL and of[results[0]] not in outputs:
                 i = _repeated(made, op.name, operands, sources, results[0])
                 if i is not None and sources[i] not in unsteady:
                     home[of[results[0]]] = sources[i]
                     continue
-                product = scaled.get(sources[1]) if op.name == "chain" else None
-                if product is not None and _is_alike(made, operands[1], sources[1], results[0]):
-                    factors = tape.operand_buffers[product]
+                multiplied = scaled.get(sources[1]) if op.name == "chain" else None
+                if multiplied is not None and _is_alike(made, operands[1], sources[1], results[0]):
+                    factors = tape.operand_buffers[multiplied]
                     i = _undone(made, operands[0], factors, [home[of[b]] for b in factors], results[0])
                     if i is not None and (source := home[of[factors[i]]]) not in unsteady:
                         home[of[results[0]]] = source
@@ -91,6 +98,9 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
     for column in ("ops", "operand_buffers", "result_buffers", "parameters", "places"):
         whole = getattr(tape, column)
         setattr(made, column, [whole[k] for k in left])
+    for place, k in enumerate(left if changed else ()):
+        if k in changed:
+            made.ops[place], made.operand_buffers[place] = changed[k]
     if len(left) < len(tape):
         made.buffers = [
             b if home[b.storage] == b.storage else Buffer(home[b.storage], b.dtype, b.shape, b.strides, b.offset)
@@ -139,6 +149,15 @@ def _is_alike(made: Wengert, operand: int, source: int, result: int) -> bool:
     x, z = made.buffers[operand], made.buffers[result]
     alike = x.dtype == z.dtype and x.shape == z.shape and x.strides == z.strides and x.offset == z.offset == 0
     return alike and made.storages[source].size == made.storages[z.storage].size
+
+
+def _product(made: Wengert, operands: tuple[int, ...], sources: list[int], result: int) -> Op | None:
+    """Give the op that multiplies where a power's exponent is 2 or 3 throughout."""
+    x, z = made.buffers[operands[0]], made.buffers[result]
+    if z.dtype.kind != "f" or (x.dtype, x.shape) != (z.dtype, z.shape):
+        return None
+    exponent = made.storages[sources[1]]
+    return OPS["square"] if _is_all(exponent, 2.0) else OPS["cube"] if _is_all(exponent, 3.0) else None
 
 
 def _undone(made: Wengert, adjoint: int, factors: tuple[int, ...], sources: list[int], result: int) -> int | None:

@@ -174,6 +174,21 @@ def test_what_repeats_an_operand_is_dropped(repeat):
     np.testing.assert_array_equal(np.signbit(y[:3]), np.signbit(x[:3]))
 
 
+@pytest.mark.parametrize(
+    "exponent", [2, 3, 2.0, 3.0, np.full(4, 3.0), np.array([2.0, 3.0, 2.0, 3.0]), np.full((2, 1), 2.0)]
+)
+def test_powers_that_become_products(exponent):
+    x = np.array([1.5, -0.0, np.inf, -2.0])
+    results = []
+    for passes in (PASSES, PASSES - {"fold"}):
+        with options(passes=passes):
+            vg = value_and_grad(lambda x: (np.sum(np.power(x[:2], 3.0)), np.power(x, exponent)), has_aux=True)
+            results.append(vg(x))
+            np.testing.assert_allclose(vg(x)[0][1], np.power(x, exponent), rtol=1e-15)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-15)
+    np.testing.assert_allclose(results[0][1][:2], [6.75, 0.0])
+
+
 def test_what_changes_a_sign_of_zero_or_a_dtype_stays():
     x = np.array([-0.0, 2.0])
     (_, y), _ = value_and_grad(lambda x: (np.sum(x), x + 0.0), has_aux=True)(x)
