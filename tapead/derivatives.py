@@ -107,7 +107,8 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
 
     primals is the tuple of f's arguments (floats, float arrays, trees of them), tangents a tuple of the same structure,
     shapes and dtypes. f returns a tree of floats; the tangent has its structure. With has_aux, f returns (value, aux),
-    and the result is (value, tangent, aux). Traced once per signature; what is traced lives as long as f does.
+    and the result is (value, tangent, aux). Traced once per signature; what is traced lives as long as f does, and what f
+    closes over, or reads from its object, is a constant of the first call: make an argument of what changes.
 
     Raises TypeError or ValueError for tangents of another structure, shape or dtype than the primals (naming the leaf),
     and for integer outputs.
@@ -134,7 +135,7 @@ def linearize(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     """Give the value of f and its derivative at a point as a linear map of tangents, to be called many times.
 
     The map takes a tangent for each of the primals and returns the tangent of the value. What depends on the primals
-    alone is computed once. With has_aux: (value, map, aux). Raises as `jvp` does.
+    alone is computed once. With has_aux: (value, map, aux). Traces are kept, and errors raised, as by `jvp`.
 
     >>> import numpy as np, tapead
     >>> value, linear = tapead.linearize(lambda x: x**2, np.array([1.0, 3.0]))
@@ -150,6 +151,7 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
 
     The cotangent has the structure, shapes and dtypes of the value, which may be any tree of floats; the pullback
     returns a tuple, one for each of the primals, and can be called many times. With has_aux: (value, pullback, aux).
+    Traces are kept as by `jvp`.
 
     Raises TypeError or ValueError for cotangents that do not fit (naming the leaf), and for integer outputs.
 
@@ -241,7 +243,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """Give the product of f's Hessian with a vector: the gradient of the directional derivative, reverse over forward.
 
     primals and tangents are tuples as for `jvp`; f returns one number. The result is a tuple like primals (the one part
-    of it, if there is one argument). Costs a few gradients, however many the variables are.
+    of it, if there is one argument). Costs a few gradients, however many the variables are. Traces are kept as by `jvp`.
 
     Raises ValueError where f does not return one number, and as `jvp` does for tangents that do not fit.
 

@@ -12,7 +12,7 @@ from .binding import Binding, bind
 from .errors import TapeadTypeError
 from .nested import Run, fitted
 from .program import Program
-from .record import ForeignTape, Recording, live_recordings
+from .record import COPY, ForeignTape, Recording, live_recordings
 from .replayed import Traces
 from .tape import CONSTANT, INPUT, Storage, Wengert
 from .tensor import Tensor
@@ -181,12 +181,23 @@ class Linearizing:
         forward = self.what == TANGENT
         structure, names = (flatten(primals)[1], paths(primals)) if forward else (run.structure, run.names)
 
+        value = self._copied(run.recording, run.value)  # which may be assigned to
+        aux = self._copied(run.recording, run.aux)
+
         def mapped(*given: Any) -> Any:
+            run.check_unchanged("linearize" if forward else "vjp")
             like = run.variables if forward else run.outputs
             tensors = fitted(run.recording, _argument(given, self.what), like, structure, names, self.what)
             return unflatten(run.structure, run.push(tensors)) if forward else tuple(run.trees(run.pull(tensors)))
 
-        return (run.value, mapped, run.aux) if self.has_aux else (run.value, mapped)
+        return (value, mapped, aux) if self.has_aux else (value, mapped)
+
+    def _copied(self, recording: Recording, tree: Any) -> Any:
+        """Give a tree with copies of its traced values."""
+        leaves, structure = flatten(tree)
+        return unflatten(
+            structure, [recording.elementwise(COPY, (x,), weak=True) if type(x) is Tensor else x for x in leaves]
+        )
 
 
 def _argument(given: tuple[Any, ...], what: str) -> Any:

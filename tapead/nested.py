@@ -19,8 +19,10 @@ from .errors import TapeadTypeError, TapeadValueError
 from .kernels.table import OPS
 from .record import COPY, Recording, current, find_tensor
 from .tangent import push
+from .tape import describe
 from .tensor import Tensor
 from .tree import flatten, is_traced, normal, paths, unflatten
+from .walk import WRITES
 
 FORWARD, REVERSE, SYMMETRIC = "forward", "reverse", "symmetric"
 
@@ -120,6 +122,24 @@ class Run:
         """End the derivative; `keep` lets it be pushed or pulled later, until the trace ends."""
         self.recording.close_level(self._level, keep)
 
+    def check_unchanged(self, what: str) -> None:
+        """Raise if memory that the run read or made was assigned to after it: the derivative would see what is there now."""
+        recording = self.recording
+        ops, operands, results, places = (
+            recording.ops,
+            recording.operand_buffers,
+            recording.result_buffers,
+            recording.places,
+        )
+        of = [b.storage for b in recording.buffers]
+        mine = {of[b] for k in range(self.start, self._stop) for b in (*operands[k], *results[k])}
+        for k in range(self._stop, len(recording)):
+            if ops[k].name in WRITES and of[results[k][0]] in mine:
+                raise TapeadValueError(
+                    f"the linear map that {what} made of {self.name} was called after an array that it needs had been assigned "
+                    f"to, at {describe(places[k])}: assign to a copy (y = y.copy()) instead"
+                )
+
     def pull(self, seeds: Sequence[Tensor]) -> list[Tensor]:
         """Write the adjoints of the variables, for adjoints of the outputs."""
         return pull(self.recording, self.start, list(zip(self.outputs, seeds, strict=True)), self.variables, self._stop)
@@ -127,7 +147,8 @@ class Run:
     def push(self, tangents: Sequence[Tensor | None]) -> list[Tensor]:
         """Write the tangents of the outputs, for tangents of the variables."""
         made = push(self.recording, self.start, self.variables, tangents, self._stop)
-        return [self.or_zero(made.of_tensor(x), x) for x in self.outputs]
+        tangents = [self.or_zero(made.of_tensor(x), x) for x in self.outputs]
+        return [self.recording.elementwise(COPY, (t,), weak=True) for t in tangents]  # they may be what was given
 
     def or_zero(self, tangent: Tensor | None, x: Tensor) -> Tensor:
         """Give a tangent; zeros like x where there is none."""
@@ -228,6 +249,8 @@ def columns_of(
     start = len(recording)
     results = write(dummies)
     stop = len(recording)
+    if not like:
+        return [recording.tensor(np.zeros((0, *x.shape), x.dtype)) for x in results]
     elements = sum(
         recording.storages[recording.buffers[b[0]].storage].size for b in recording.result_buffers[start:stop] if b
     )

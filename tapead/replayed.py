@@ -110,8 +110,7 @@ class Replayed:
         self.traces: Traces[Trace] = Traces(name, max_traces)
         self.last: Trace | None = None
         self._readers: dict[Any, Reader | None] = {}
-        self._reader: Reader | None = None
-        self._bound: tuple[Trace, Binding] | None = None
+        self._bound: tuple[Trace, Binding, Reader] | None = None
         self._binding: Binding | None = None
 
     def __repr__(self) -> str:
@@ -125,13 +124,13 @@ class Replayed:
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         if out is not None:
             return self._into(out, self(*args, **kwargs))
-        bound, read = self._bound, self._reader
-        if bound is not None and read is not None and not kwargs:
-            leaves: list[Any] = []
-            if read.read(args, leaves):
-                replayed = bound[1].replay(bound[1], leaves, None)
+        if self._bound is not None and not kwargs:
+            latest, bound, read = self._bound
+            known: list[Any] = []
+            if read.read(args, known):
+                replayed = bound.replay(bound, known, None)
                 if replayed is not None:
-                    return bound[0].assembled(replayed[1])
+                    return latest.assembled(replayed[1])
         leaves, structure = flatten((args, kwargs))
         if Tensor in map(type, leaves):
             current("a traced value as an argument")
@@ -156,9 +155,9 @@ class Replayed:
         self.last = trace
         if structure not in self._readers:
             self._readers[structure] = reader(structure.child(0)) if not structure.child(1).num_leaves else None
-        self._reader = self._readers[structure]
+        read = self._readers[structure]
         binding = trace.bind(Replayed.__call__, leaves, trace.structure.is_leaf(), False)
-        self._bound = None if binding is None else (trace, binding)
+        self._bound = None if binding is None or read is None else (trace, binding, read)
         direct = (
             trace.is_flat and structure.num_leaves == structure.child(0).num_children == structure.child(0).num_leaves
         )
@@ -180,6 +179,8 @@ class Replayed:
                 raise TapeadValueError(
                     f"out= has shape {x.shape} and dtype {x.dtype}; the result has {made.shape} and {made.dtype}"
                 )
+            if not x.flags.carray:
+                raise TapeadValueError("out= must be a C-contiguous array that can be written to")
             x[...] = made
         return out
 

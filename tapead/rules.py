@@ -41,7 +41,9 @@ class _Arguments:
         self.active = [k for k, leaf in enumerate(leaves) if type(leaf) is Tensor or find_tensor(leaf) is not None]
         self.active = [k for k in self.active if recording.tensor(leaves[k]).dtype.kind == "f"]
         self.leaves = leaves
-        self.tensors = [recording.tensor(leaves[k]) for k in self.active]
+        # copies: what is closed over is another value, though it be an argument, too, and later writes do not reach them
+        given = [recording.tensor(leaves[k]) for k in self.active]
+        self.tensors = [recording.elementwise(COPY, (x,), weak=True) for x in given]
 
     def frozen(self) -> list[Any]:
         """Give the arguments so that they cannot be assigned to."""
@@ -129,7 +131,20 @@ class _OwnRule:
                 raise TapeadValueError(
                     f"nondiff_argnums={self.fixed!r}, but {self.name} was called with {len(args)} positional arguments"
                 )
-        return [a % len(args) for a in self.fixed]
+        fixed = [a % len(args) for a in self.fixed]
+        for a in fixed:
+            if any(type(leaf) is Tensor and leaf.storage.levels for leaf in flatten(args[a])[0]):
+                raise TapeadTypeError(
+                    f"argument {a} of {self.name} is among nondiff_argnums, but a derivative flows into it, at "
+                    f"{describe(user_place())}: pass it through tapead.stop_gradient, or make it differentiable"
+                )
+        return fixed
+
+    def _check_positional(self, kwargs: dict[str, Any]) -> None:
+        if kwargs:
+            raise TapeadTypeError(
+                f"{self.name} has a rule of its own, which goes by position: pass {', '.join(map(repr, kwargs))} without a name"
+            )
 
     def _run(self, recording: Recording, given: _Arguments, function: Callable[..., Any]) -> Any:
         """Run a function on the arguments; raise where a derivative could flow into it other than through them."""
@@ -175,7 +190,8 @@ class custom_vjp(_OwnRule):
                 raise TapeadTypeError(f"the rule of {self.name} must be made of functions, not {type(part).__name__}")
         self._forward, self._backward = forward, backward
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_positional(kwargs)
         recording = _traced(args)
         if recording is None:
             return self.function(*args)
@@ -275,7 +291,8 @@ class custom_jvp(_OwnRule):
             raise TapeadTypeError(f"the rule of {self.name} must be a function, not {type(rule).__name__}")
         self._rule = rule
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_positional(kwargs)
         recording = _traced(args)
         if recording is None:
             return self.function(*args)
@@ -314,7 +331,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a function that computes the same, but keeps none of its values for the reverse sweep: they are recomputed.
 
     Trades time for memory (`explain` tells the bytes): the reverse sweep runs the function once more, from its arguments
-    and the traced values that it closes over. Derivatives of any order and mode are those of the function.
+    and the traced values that it closes over. Derivatives of any order and mode are those of the function, which must not
+    assign to its arguments (ValueError).
 
     >>> import numpy as np, tapead
     >>> block = tapead.checkpoint(lambda x: np.sin(np.exp(x)))
@@ -332,10 +350,9 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         if not live_recordings():
             return function(*args, **kwargs)
         recording = live_recordings()[-1]
-        start = len(recording)
-        begun = len(recording.storages)
         given = _Arguments(recording, args, ())
-        value = function(*args, **kwargs)
+        start, begun = len(recording), len(recording.storages)
+        value = function(*given.frozen(), **kwargs)
         made, structure, _ = _outputs(recording, name, value)
         if not any(x.storage.levels for x in made):
             return value

@@ -148,7 +148,7 @@ class Trace:
 
     def assembled(self, outputs: Sequence[Any]) -> Any:
         """Make what the function returned of the program's outputs."""
-        settled = [outputs[leaf.place] if type(leaf) is Output else leaf for leaf in self.leaves]
+        settled = [outputs[leaf.place] if type(leaf) is Output else _own(leaf) for leaf in self.leaves]
         settled = [x[()] if isinstance(x, np.ndarray) and not x.ndim else x for x in settled]
         return settled[0] if self.structure.is_leaf() else unflatten(self.structure, settled)
 
@@ -177,6 +177,11 @@ class Trace:
             if known and not self.volatile and (self.structure.is_leaf() or not self.program.wrt):
                 self._binding = bind(self.program, general, leaves, self.traced, single, with_value)
         return self._binding
+
+
+def _own(leaf: Any) -> Any:
+    """Give a result that is the same at every call as the caller's own."""
+    return leaf.copy() if type(leaf) is np.ndarray else leaf
 
 
 def _settle(recording: Recording, leaf: Any, outputs: list[Tensor], swept: bool) -> Any:

@@ -388,6 +388,61 @@ def test_linear_maps_within_a_trace():
     np.testing.assert_allclose(jacfwd(f)(X), grad(plain)(X), rtol=1e-13)
 
 
+def test_values_of_maps_may_be_assigned_to_and_what_they_need_may_not():
+    def cleared(x):
+        value, pullback = vjp(np.exp, x)
+        value[:] = 0.0
+        return np.sum(pullback(x)[0])
+
+    def doubled(x):
+        value, linear = linearize(np.exp, x)
+        value *= 2.0
+        return np.sum(linear(x) * value)
+
+    def changed(x, make):
+        y = x.copy()
+        _, mapped = make(lambda z: z * y, x)
+        y[:] = 1.0
+        return np.sum(mapped(x)[0])
+
+    np.testing.assert_allclose(grad(cleared)(X), np.exp(X) * (1 + X), rtol=1e-13)
+    np.testing.assert_allclose(grad(doubled)(X), 2 * np.exp(2 * X) * (1 + 2 * X), rtol=1e-13)
+    for make in (vjp, linearize):
+        with expect.error(ValueError, "assigned", "copy"):
+            grad(lambda x, make=make: changed(x, make))(X)
+
+
+def test_tangents_are_arrays_of_their_own():
+    def f(x):
+        given = x * 3.0
+        _, tangent = jvp(lambda a: a[::-1], (x,), (given,))
+        tangent[0] = 0.0
+        return np.sum(given * x)
+
+    np.testing.assert_allclose(grad(f)(X), 6 * X, rtol=1e-13)
+
+
+def test_constant_results_are_the_callers_own():
+    def f(x):
+        return np.arange(3.0), x
+
+    for call in (lambda: jvp(f, (X,), (X,))[0][0], lambda: vjp(f, X)[0][0], lambda: linearize(f, X)[0][0]):
+        call()[:] = 7.0
+        np.testing.assert_array_equal(call(), np.arange(3.0))
+    g = tapead.value_and_grad(lambda x: (np.sum(x), np.arange(3.0)), has_aux=True)
+    g(X)[0][1][:] = 7.0
+    np.testing.assert_array_equal(g(X)[0][1], np.arange(3.0))
+
+
+@pytest.mark.parametrize("tree", [{}, [], (), None, {"a": None}])
+def test_trees_without_leaves(tree):
+    for transform in (jacfwd, jacrev, jacobian, hessian, hessian_diag):
+        made = transform(lambda p, x: np.sum(x))(tree, X)
+        assert made == tree
+    assert laplacian(lambda p, x: np.sum(x))(tree, X) == 0.0
+    assert jacrev(lambda x: None)(X) is None
+
+
 def test_transforms_within_a_trace_close_over_its_values():
     def f(a):
         return np.sum(jacfwd(lambda x: a * x**2)(X)) + hvp(lambda x: a * x**3, (2.0,), (1.0,))

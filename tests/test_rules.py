@@ -176,6 +176,45 @@ def test_values_that_the_rule_would_lose():
         grad(f)(2.0)
 
 
+def test_values_that_are_closed_over_though_they_are_arguments():
+    closing = custom_vjp(lambda z: z)
+
+    def f(x):
+        closing.defvjp(lambda z: (z * x, None), lambda _, d: (d * x,))
+        return np.sum(closing(x))
+
+    with expect.error(TypeError, "not among its arguments"):
+        grad(f)(X)
+
+
+def test_rules_see_what_was_there_when_they_were_called():
+    product = ruled(
+        lambda x, y: (np.sin(x) * y, (x, y)), lambda kept, d: (d * np.cos(kept[0]) * kept[1], d * np.sin(kept[0]))
+    )
+
+    def f(x, product):
+        y = x.copy()
+        y[1:] = product(y[1:], y[:-1])
+        y[0] = y[1] * 2.0
+        return product(y, y)
+
+    def plain(x):
+        return f(x, lambda x, y: np.sin(x) * y)
+
+    for transform in (jacfwd, jacrev):
+        got = transform(lambda x: f(x, product))(X)
+        np.testing.assert_allclose(got, jacrev(plain)(X), rtol=1e-12, atol=1e-13)
+
+
+def test_calls_of_rules_by_name_and_with_active_arguments_that_should_not_be():
+    with expect.error(TypeError, "doubled", "'x'"):
+        grad(lambda x: np.sum(doubled(x=x)))(X)
+    f = custom_vjp(lambda n, x: n * x, nondiff_argnums=(0,))
+    f.defvjp(lambda n, x: (n * x, None), lambda n, _, d: (n * d,))
+    with expect.error(TypeError, "argument 0", "nondiff_argnums"):
+        grad(lambda x: np.sum(f(x[0], x)))(X)
+
+
 def test_a_rule_on_an_open_tape():
     with tapead.Tape() as tape:
         x = tape.variable(X)
@@ -218,6 +257,27 @@ def test_checkpoints_close_over_traced_values():
     np.testing.assert_allclose(
         grad(lambda w: f(w, checkpoint))(W), grad(lambda w: f(w, lambda g: g))(W), rtol=1e-12, atol=1e-14
     )
+
+
+@pytest.mark.parametrize("f", [lambda z, x: z * x, lambda z, x: np.sin(z) * x[0], lambda z, x: z[::-1] * x[1:2]])
+def test_checkpoints_close_over_their_own_arguments(f):
+    kept = lambda x: np.sum(checkpoint(lambda z: f(z, x))(x))  # noqa: E731
+    plain = lambda x: np.sum(f(x, x))  # noqa: E731
+    np.testing.assert_allclose(grad(kept)(X), grad(plain)(X), rtol=1e-13)
+    np.testing.assert_allclose(hessian(kept)(X), hessian(plain)(X), rtol=1e-12, atol=1e-13)
+
+
+def test_checkpoints_of_functions_that_assign_to_their_argument():
+    def assigning(z):
+        z[0] = z[0] * z[1]
+        return z * z
+
+    def f(x):
+        y = x.copy()
+        return np.sum(checkpoint(assigning)(y) * y)
+
+    with expect.error(ValueError, "read-only"):
+        grad(f)(X)
 
 
 def test_checkpoints_save_memory():
