@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -131,7 +130,7 @@ def strided(flat: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset:
 
 def is_flat(tensor: Tensor) -> bool:
     """Whether a tensor's elements lie one after another, without gaps."""
-    return tensor.size == math.prod(tensor.shape) and bool(np.asarray(tensor._value).flags.c_contiguous)
+    return bool(np.asarray(tensor._value).flags.c_contiguous)
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
