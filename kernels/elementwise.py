@@ -131,7 +131,7 @@ elementwise("power", "power(x, y)", dx="where(y == 0.0, 0.0, y * power(x, y - 1.
 elementwise("negative", "-x", dx="-1.0", integer="same", doc="minus x")
 elementwise("absolute", "abs(x)", dx="sign(x)", select=True, integer="same", pins=(((0.0,), (0.0,)),), doc="absolute value")
 elementwise("square", "x * x", dx="2.0 * x", integer="same", doc="x times x")
-elementwise("cube", "x * x * x", dx="3.0 * x * x", numpy=cubed, integer="same", doc="x times x times x")
+elementwise("cubed", "x * x * x", dx="3.0 * x * x", numpy=cubed, integer="same", doc="x times x times x")
 elementwise("reciprocal", "1.0 / x", dx="-(z * z)", x=POSITIVE, doc="one over x")
 elementwise("sqrt", "sqrt(x)", dx="0.5 / z", x=POSITIVE, pins=(((0.0,), (np.inf,)),), doc="square root")
 elementwise("norm_root", "sqrt(x)", dx="where(z == 0.0, 0.0, 0.5 / z)", x=POSITIVE, numpy=norm_root, pins=(((0.0,), (0.0,)),), doc="square root of a sum of squares, whose derivative at 0 is 0")

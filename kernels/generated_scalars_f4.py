@@ -110,7 +110,7 @@ def scalars_forward(p, values, adjoints, services):
             v[z] = abs(v[x])
         elif op == 11:  # square
             v[z] = v[x] * v[x]
-        elif op == 12:  # cube
+        elif op == 12:  # cubed
             v[z] = v[x] * v[x] * v[x]
         elif op == 13:  # reciprocal
             v[z] = C(1.0) / v[x]
@@ -333,7 +333,7 @@ def scalars_reverse(p, values, adjoints, services):
         elif op == 11:  # square
             if active & 3:
                 give(g, x, active & 2, scaled(d, C(2.0) * v[x]))
-        elif op == 12:  # cube
+        elif op == 12:  # cubed
             if active & 3:
                 give(g, x, active & 2, scaled(d, C(3.0) * v[x] * v[x]))
         elif op == 13:  # reciprocal

@@ -75,7 +75,7 @@ def tile(code, count, registers, n):
         elif op == 11:  # square
             for i in range(n):
                 Z[i] = X[i] * X[i]
-        elif op == 12:  # cube
+        elif op == 12:  # cubed
             for i in range(n):
                 Z[i] = X[i] * X[i] * X[i]
         elif op == 13:  # reciprocal
@@ -360,10 +360,10 @@ def tile(code, count, registers, n):
         elif op == 323:  # square, x
             for i in range(n):
                 Z[i] += scaled(D[i], 2.0 * X[i])
-        elif op == 328:  # cube, x
+        elif op == 328:  # cubed, x
             for i in range(n):
                 Z[i] = scaled(D[i], 3.0 * X[i] * X[i])
-        elif op == 329:  # cube, x
+        elif op == 329:  # cubed, x
             for i in range(n):
                 Z[i] += scaled(D[i], 3.0 * X[i] * X[i])
         elif op == 334:  # reciprocal, x

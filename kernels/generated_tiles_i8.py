@@ -64,7 +64,7 @@ def tile(code, count, registers, n):
         elif op == 11:  # square
             for i in range(n):
                 Z[i] = X[i] * X[i]
-        elif op == 12:  # cube
+        elif op == 12:  # cubed
             for i in range(n):
                 Z[i] = X[i] * X[i] * X[i]
         elif op == 44:  # maximum

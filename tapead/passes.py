@@ -157,7 +157,7 @@ def _product(made: Wengert, operands: tuple[int, ...], sources: list[int], resul
     if z.dtype.kind != "f" or (x.dtype, x.shape) != (z.dtype, z.shape):
         return None
     exponent = made.storages[sources[1]]
-    return OPS["square"] if _is_all(exponent, 2.0) else OPS["cube"] if _is_all(exponent, 3.0) else None
+    return OPS["square"] if _is_all(exponent, 2.0) else OPS["cubed"] if _is_all(exponent, 3.0) else None
 
 
 def _undone(made: Wengert, adjoint: int, factors: tuple[int, ...], sources: list[int], result: int) -> int | None:

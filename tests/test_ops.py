@@ -31,7 +31,7 @@ ORACLE = {
     "negative": lambda x: -x,
     "absolute": abs,
     "square": lambda x: x**2,
-    "cube": lambda x: x**3,
+    "cubed": lambda x: x**3,
     "reciprocal": lambda x: 1 / x,
     "sqrt": mpmath.sqrt,
     "norm_root": mpmath.sqrt,
