@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .grouping import WRITES
 from .kernels.table import OPS, Elementwise
 from .record import COPY, Recording
 from .tensor import Tensor
-from .walk import WRITES, Walk, rule_of
+from .walk import Walk, rule_of
 
 Seed = tuple[Tensor, Tensor]
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from .binding import Binding, idle, let_call
+from .calling import check_callable, chosen_arguments, name_of, places_of
 from .errors import TapeadTypeError, TapeadValueError
 from .kernels import objects
 from .nested import check_differentiable, grad_on_tape
 from .profiling import Profile
 from .record import ForeignTape, current, live_recordings
-from .replayed import MAX_TRACES, Traces, profile_call
+from .replayed import MAX_TRACES, Traces, check_out, profile_call
 from .tensor import Tensor
 from .trace import OwnRule, Trace
 from .tree import PLAIN, Reader, flatten, normal, paths, reader, signature, unflatten
@@ -39,19 +40,13 @@ class Differentiated:
         with_value: bool,
         max_traces: int,
     ) -> None:
-        if not callable(function):
-            raise TapeadTypeError(f"expected a function to differentiate, not {type(function).__name__}")
-        chosen = tuple(argnums) if isinstance(argnums, list | tuple) else (argnums,)
-        if not chosen or not all(isinstance(a, int) and not isinstance(a, bool) for a in chosen):
-            raise TapeadTypeError(f"argnums must be an int or a tuple of ints, not {argnums!r}")
-        if len(set(chosen)) != len(chosen):
-            raise TapeadValueError(f"argnums names an argument twice: {argnums!r}")
+        check_callable(function)
         self.function, self.argnums, self.has_aux, self.with_value = function, argnums, has_aux, with_value
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.__name__ = name_of(function)
         self.traces: Traces[Trace] = Traces(self.__name__, max_traces)
         self.__doc__ = getattr(function, "__doc__", None)
         self.__wrapped__ = function
-        self._chosen = chosen
+        self._chosen = chosen_arguments(argnums)
         self._written = False  # new traces have the gradient written on the tape, not swept
         self._forms: dict[Any, _Form] = {}
         self._form: _Form | None = None
@@ -135,19 +130,15 @@ class Differentiated:
             return ((value, aux) if self.has_aux else value), gradient
         return (gradient, aux) if self.has_aux else gradient
 
+    def _places(self, args: Sequence[Any]) -> list[int]:
+        """Give the places, among the arguments, of those differentiated by."""
+        return places_of(self._chosen, self.argnums, len(args), self.__name__)
+
     def _form_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], structure: Any) -> _Form:
         """Check argnums against the arguments; give which leaves are differentiated, and the trees that they make."""
-        count = len(args)
-        for a in self._chosen:
-            if not -count <= a < count:
-                raise TapeadValueError(
-                    f"argnums={self.argnums!r}, but {self.__name__} was called with {count} positional arguments"
-                )
-        if len({a % count for a in self._chosen}) != len(self._chosen):
-            raise TapeadValueError(f"argnums names an argument twice: {self.argnums!r} of {count}")
+        count, chosen = len(args), self._places(args)
         structures = [flatten(arg)[1] for arg in args]
         starts = [sum(s.num_leaves for s in structures[:k]) for k in range(count)]
-        chosen = [a % count for a in self._chosen]
         wrt = [starts[a] + k for a in chosen for k in range(structures[a].num_leaves)]
         trees = [(None if structures[a].is_leaf() else structures[a], structures[a].num_leaves) for a in chosen]
         direct = not kwargs and not self.has_aux and all(structure.is_leaf() for structure in structures)
@@ -230,8 +221,7 @@ class Differentiated:
                 self._written = True
 
         def written(*args: Any, **kwargs: Any) -> Any:
-            chosen = [a % len(args) for a in self._chosen]
-            value, aux, trees = grad_on_tape(self.function, args, kwargs, chosen, self.has_aux)
+            value, aux, trees = grad_on_tape(self.function, args, kwargs, self._places(args), self.has_aux)
             gradients = [leaf for tree in trees for leaf in flatten(tree)[0]]
             return ((value, aux) if self.has_aux else value), gradients
 
@@ -253,22 +243,8 @@ class Differentiated:
             raise TapeadTypeError(
                 "out= cannot be used while a function is traced: the gradient is a traced value there"
             )
-        chosen = [a % len(args) for a in self._chosen]
-        value, aux, gradients = grad_on_tape(self.function, args, kwargs, chosen, self.has_aux)
+        value, aux, gradients = grad_on_tape(self.function, args, kwargs, self._places(args), self.has_aux)
         return self._packed(value, aux, gradients[0] if isinstance(self.argnums, int) else tuple(gradients))
-
-
-def check_out(target: Any, leaf: Any) -> None:
-    """Raise unless the gradient by a leaf can be written to a target."""
-    if type(target) is not np.ndarray:
-        raise TapeadTypeError(f"out= must be a NumPy array, not {type(target).__name__}")
-    like = leaf if type(leaf) is np.ndarray else np.asarray(leaf)
-    if target.shape != like.shape or target.dtype != like.dtype:
-        raise TapeadValueError(
-            f"out= has shape {target.shape} and dtype {target.dtype}; the gradient has {like.shape} and {like.dtype}"
-        )
-    if not target.flags.carray:
-        raise TapeadValueError("out= must be a C-contiguous array that can be written to")
 
 
 def overlap(a: Any, b: Any) -> bool:

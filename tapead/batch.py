@@ -15,7 +15,7 @@ from .errors import TapeadNotImplementedError
 from .kernels.table import OPS, Elementwise, Structural
 from .record import Recording
 from .tensor import Tensor
-from .walk import SILENT, Walk, is_flat
+from .walk import SILENT, Walk, is_flat, strided
 
 #: ops that make zero of zero, whatever their other operand is
 _ZERO_STAYS = ("copy", "negative", "chain", "mask")
@@ -79,10 +79,7 @@ class Batch(Walk):
         recording, whole = self.recording, self.columns[self.of[buffer]]
         b, all_of = recording.buffers[buffer], recording.buffers[whole.buffer]
         shape, strides = (self.count, *b.shape), (recording.storages[self.of[buffer]].size, *b.strides)
-        item = whole.itemsize
-        value = np.lib.stride_tricks.as_strided(
-            whole._value.reshape(-1)[b.offset :], shape, [s * item for s in strides]
-        )
+        value = strided(whole._value.reshape(-1), shape, strides, b.offset)
         made = recording.new_buffer(all_of.storage, whole.dtype, shape, strides, all_of.offset + b.offset)
         return recording.keep(Tensor(recording, made, value, whole.storage))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,39 @@ from .errors import TapeadError, TapeadTypeError, TapeadValueError
 from .record import COPY, Recording, find_tensor
 from .tape import Place, describe
 from .tensor import Tensor
+
+
+def name_of(function: Any) -> str:
+    """Give what a callable is called in messages."""
+    name: str = getattr(function, "__name__", type(function).__name__)
+    return name
+
+
+def check_callable(function: Any) -> None:
+    """Raise unless a function is one."""
+    if not callable(function):
+        raise TapeadTypeError(f"expected a function to differentiate, not {type(function).__name__}")
+
+
+def chosen_arguments(argnums: int | Sequence[int]) -> tuple[int, ...]:
+    """Check argnums by itself; give it as a tuple."""
+    chosen = tuple(argnums) if isinstance(argnums, list | tuple) else (argnums,)
+    if not chosen or not all(isinstance(a, int) and not isinstance(a, bool) for a in chosen):
+        raise TapeadTypeError(f"argnums must be an int or a tuple of ints, not {argnums!r}")
+    if len(set(chosen)) != len(chosen):
+        raise TapeadValueError(f"argnums names an argument twice: {argnums!r}")
+    return chosen
+
+
+def places_of(chosen: Sequence[int], argnums: Any, count: int, name: str) -> list[int]:
+    """Check chosen arguments against the number of those given; give them counted from the first."""
+    for a in chosen:
+        if not -count <= a < count:
+            raise TapeadValueError(f"argnums={argnums!r}, but {name} was called with {count} positional arguments")
+    places = [a % count for a in chosen]
+    if len(set(places)) != len(places):
+        raise TapeadValueError(f"argnums names an argument twice: {argnums!r} of {count}")
+    return places
 
 
 def checked_output(recording: Recording, value: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .api import grad
+from .calling import check_callable, chosen_arguments, name_of, places_of
 from .errors import TapeadTypeError, TapeadValueError
 from .linearized import COTANGENT, TANGENT, Linearizing
 from .nested import (
@@ -32,8 +33,7 @@ _ATTRIBUTE = "__tapead__"
 
 def _made_once(f: Function, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
     """Give what is made of a function, which is made once and lives as long as the function does."""
-    if not callable(f):
-        raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
+    check_callable(f)
     if type(f) is types.FunctionType:
         known = f.__dict__.get(_ATTRIBUTE)
         if known is None or known[0] is not f:  # none yet, or those of a function that this one wraps
@@ -73,10 +73,6 @@ def _count(primals: Any, tangents: Any) -> int:
     return count
 
 
-def _name(f: Function) -> str:
-    return getattr(f, "__name__", type(f).__name__)
-
-
 def _tuple(primals: Any, what: str) -> tuple[Any, ...]:
     if not isinstance(primals, list | tuple):
         raise TapeadTypeError(
@@ -87,19 +83,10 @@ def _tuple(primals: Any, what: str) -> tuple[Any, ...]:
     return tuple(primals)
 
 
-def _chosen(argnums: int | Sequence[int], count: int) -> int | tuple[int, ...]:
-    """Check argnums against the number of arguments; give them counted from the first."""
-    several = isinstance(argnums, list | tuple)
-    chosen = tuple(argnums) if isinstance(argnums, list | tuple) else (argnums,)
-    if not chosen or not all(isinstance(a, int) and not isinstance(a, bool) for a in chosen):
-        raise TapeadTypeError(f"argnums must be an int or a tuple of ints, not {argnums!r}")
-    for a in chosen:
-        if not -count <= a < count:
-            raise TapeadValueError(f"argnums={argnums!r}, but there are {count} positional arguments")
-    made = tuple(a % count for a in chosen)
-    if len(set(made)) != len(made):
-        raise TapeadValueError(f"argnums names an argument twice: {argnums!r}")
-    return made if several else made[0]
+def _placed(by: Sequence[int], argnums: int | Sequence[int], count: int, f: Function) -> int | tuple[int, ...]:
+    """Give the places of the arguments that argnums names, one or a tuple of them, as it does."""
+    places = places_of(by, argnums, count, name_of(f))
+    return tuple(places) if isinstance(argnums, list | tuple) else places[0]
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> Any:
@@ -127,7 +114,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
         def pushed(*both: Any) -> Any:
             return jvp_on_tape(f, both[:count], both[count:], has_aux)
 
-        made = _made_once(f, ("jvp", has_aux, count), lambda: replayed(pushed, f"jvp of {_name(f)}"))
+        made = _made_once(f, ("jvp", has_aux, count), lambda: replayed(pushed, f"jvp of {name_of(f)}"))
     return made(*primals, *tangents)
 
 
@@ -165,13 +152,13 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
 
 
 def _jacobian(f: Function, argnums: int | Sequence[int], has_aux: bool, mode: str | None, name: str) -> Replayed:
-    if not callable(f):
-        raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
+    check_callable(f)
+    by = chosen_arguments(argnums)
 
     def jacobian(*args: Any, **kwargs: Any) -> Any:
-        return jacobian_on_tape(f, args, kwargs, _chosen(argnums, len(args)), has_aux, mode)
+        return jacobian_on_tape(f, args, kwargs, _placed(by, argnums, len(args), f), has_aux, mode)
 
-    return replayed(jacobian, f"{name} of {_name(f)}")
+    return replayed(jacobian, f"{name} of {name_of(f)}")
 
 
 def jacfwd(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Replayed:
@@ -222,21 +209,21 @@ def hessian(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False
     >>> tapead.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 3.0])).tolist()
     [[6.0, 2.0], [2.0, 0.0]]
     """
-    if not callable(f):
-        raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
+    check_callable(f)
+    by = chosen_arguments(argnums)
 
     def hessian(*args: Any, **kwargs: Any) -> Any:
-        chosen = _chosen(argnums, len(args))
+        chosen = _placed(by, argnums, len(args), f)
 
         def gradient(*args: Any, **kwargs: Any) -> Any:
-            by = chosen if isinstance(chosen, tuple) else (chosen,)
-            _, aux, trees = grad_on_tape(f, args, kwargs, by, has_aux)
+            places = chosen if isinstance(chosen, tuple) else (chosen,)
+            _, aux, trees = grad_on_tape(f, args, kwargs, places, has_aux)
             made = tuple(trees) if isinstance(chosen, tuple) else trees[0]
             return (made, aux) if has_aux else made
 
         return jacobian_on_tape(gradient, args, kwargs, chosen, has_aux, SYMMETRIC)
 
-    return replayed(hessian, f"hessian of {_name(f)}")
+    return replayed(hessian, f"hessian of {name_of(f)}")
 
 
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
@@ -298,10 +285,10 @@ def laplacian(f: Function, argnums: int | Sequence[int] = 0) -> Replayed:
 
 
 def _curvature(f: Function, argnums: int | Sequence[int], total: bool, name: str) -> Replayed:
-    if not callable(f):
-        raise TapeadTypeError(f"expected a function to differentiate, not {type(f).__name__}")
+    check_callable(f)
+    by = chosen_arguments(argnums)
 
     def curvature(*args: Any, **kwargs: Any) -> Any:
-        return curvature_on_tape(f, args, kwargs, _chosen(argnums, len(args)), total)
+        return curvature_on_tape(f, args, kwargs, _placed(by, argnums, len(args), f), total)
 
-    return replayed(curvature, f"{name} of {_name(f)}")
+    return replayed(curvature, f"{name} of {name_of(f)}")

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .binding import Binding, bind
+from .calling import name_of
 from .errors import TapeadTypeError
+from .grouping import WRITES
 from .nested import Run, fitted
 from .program import Program
 from .record import COPY, ForeignTape, Recording, live_recordings
-from .replayed import Traces
+from .replayed import MAX_TRACES, Traces
 from .tape import CONSTANT, INPUT, Storage, Wengert
 from .tensor import Tensor
 from .trace import Trace
 from .tree import PLAIN, Reader, flatten, normal, paths, reader, signature, unflatten
-from .walk import WRITES
 
 TANGENT, COTANGENT = "tangent", "cotangent"
 
@@ -115,8 +116,7 @@ class LinearMap:
         self._cut, self._residuals = cut, residuals
 
     def __repr__(self) -> str:
-        name = getattr(self._cut.function, "__name__", "a function")
-        return f"<linear map of {self._cut.what}s of {name}>"
+        return f"<linear map of {self._cut.what}s of {name_of(self._cut.function)}>"
 
     def __call__(self, *given: Any) -> Any:
         cut = self._cut
@@ -144,7 +144,7 @@ class Linearizing:
     def __init__(self, function: Callable[..., Any], what: str, has_aux: bool) -> None:
         self.function, self.what, self.has_aux = function, what, has_aux
         self._bound: tuple[Cut, Binding, Reader] | None = None
-        self.traces: Traces[Cut] = Traces(getattr(function, "__name__", type(function).__name__), 64)
+        self.traces: Traces[Cut] = Traces(name_of(function), MAX_TRACES)
 
     def __call__(self, *primals: Any) -> tuple[Any, ...]:
         if self._bound is not None:

@@ -14,15 +14,15 @@ import numpy as np
 
 from .adjoint import pull
 from .batch import batch
-from .calling import call, checked_output, split
+from .calling import call, checked_output, name_of, split
 from .errors import TapeadTypeError, TapeadValueError
+from .grouping import WRITES
 from .kernels.table import OPS
 from .record import COPY, Recording, current, find_tensor
 from .tangent import push
 from .tape import describe
 from .tensor import Tensor
 from .tree import flatten, is_traced, normal, paths, unflatten
-from .walk import WRITES
 
 FORWARD, REVERSE, SYMMETRIC = "forward", "reverse", "symmetric"
 
@@ -70,7 +70,7 @@ class Run:
         scalar: bool = False,
     ) -> None:
         self.recording = recording = current("a derivative")
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name = name_of(function)
         self._level = recording.open_level()
         self.variables: list[Tensor] = []
         self.structures = []
@@ -188,26 +188,24 @@ def fitted(
     leaves, own = flatten(tree)
     if own != structure:
         raise TapeadTypeError(f"the {what} must have the structure {structure}, not {own}")
-    made = []
-    for leaf, x, name in zip(leaves, like, names, strict=True):
-        leaf = normal(leaf)
-        if (
-            type(leaf) is not Tensor
-            and find_tensor(leaf) is None
-            and not is_traced(leaf)
-            and not isinstance(leaf, int | float)
-        ):
-            raise TapeadTypeError(
-                f"the {what}{_at(name)} is {type(leaf).__name__} {leaf!r}, not a float or a float array"
-            )
-        tensor = recording.tensor(leaf)
-        if tensor.shape != x.shape:
-            raise TapeadValueError(f"the {what}{_at(name)} has shape {tensor.shape}; {x.shape} is expected")
-        weak = tensor.weak or (not tensor.ndim and isinstance(leaf, float | int))
-        if tensor.dtype != x.dtype and not weak:
-            raise TapeadTypeError(f"the {what}{_at(name)} has dtype {tensor.dtype}; {x.dtype} is expected")
-        made.append(tensor if tensor.dtype == x.dtype else recording.cast(tensor, x.dtype))
-    return made
+    return [
+        fitted_leaf(recording, leaf, x, f"the {what}{_at(name)}")
+        for leaf, x, name in zip(leaves, like, names, strict=True)
+    ]
+
+
+def fitted_leaf(recording: Recording, leaf: Any, x: Shaped, what: str) -> Tensor:
+    """Check a tangent or cotangent against the value that it belongs to; give it as a tensor."""
+    leaf = normal(leaf)
+    if find_tensor(leaf) is None and not is_traced(leaf) and not isinstance(leaf, int | float):
+        raise TapeadTypeError(f"{what} is {type(leaf).__name__} {leaf!r}, not a float or a float array")
+    tensor = recording.tensor(leaf)
+    if tensor.shape != x.shape:
+        raise TapeadValueError(f"{what} has shape {tensor.shape}; {x.shape} is expected")
+    weak = tensor.weak or (not tensor.ndim and isinstance(leaf, float | int))
+    if tensor.dtype != x.dtype and not weak:
+        raise TapeadTypeError(f"{what} has dtype {tensor.dtype}; {x.dtype} is expected")
+    return tensor if tensor.dtype == x.dtype else recording.cast(tensor, x.dtype)
 
 
 def jvp_on_tape(

@@ -96,11 +96,24 @@ class Traces(Generic[T]):
             gone.append(old)
 
 
+def check_out(target: Any, leaf: Any) -> None:
+    """Raise unless a result that looks like a leaf can be written to a target."""
+    if type(target) is not np.ndarray:
+        raise TapeadTypeError(f"out= must be a NumPy array, not {type(target).__name__}")
+    like = leaf if type(leaf) is np.ndarray else np.asarray(leaf)
+    if target.shape != like.shape or target.dtype != like.dtype:
+        raise TapeadValueError(
+            f"out= has shape {target.shape} and dtype {target.dtype}; the result has {like.shape} and {like.dtype}"
+        )
+    if not target.flags.carray:
+        raise TapeadValueError("out= must be a C-contiguous array that can be written to")
+
+
 class Replayed:
     """A function of numbers, arrays and trees of them that returns such a tree, made to run as its tape.
 
-    Within a trace it runs on that trace's tape. A result that is an array, or a tuple of them, can be written to `out=`. A call like the last one
-    goes past `__call__`, to compiled code that finds the binding in the object's first slot.
+    Within a trace it runs on that trace's tape. A result that is an array, or a tuple of them, can be written to `out=`.
+    A call like the last one goes past `__call__`, to compiled code that finds the binding in the object's first slot.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_binding")
@@ -171,16 +184,10 @@ class Replayed:
     def _into(self, out: Any, result: Any) -> Any:
         """Copy a result, which is an array or a tuple of arrays, to where it is wanted."""
         outs, results = (out, result) if type(result) is tuple else ((out,), (result,))
-        fits = type(outs) is tuple and len(outs) == len(results)
-        if not fits or not all(type(x) is np.ndarray for x in (*outs, *results)):
-            raise TapeadTypeError("out= takes an array for a result that is one, or a tuple of arrays for such a tuple")
+        if type(outs) is not tuple or len(outs) != len(results):
+            raise TapeadTypeError(f"out= must be a tuple of {len(results)} arrays, as the result is one")
         for x, made in zip(outs, results, strict=True):
-            if x.shape != made.shape or x.dtype != made.dtype:
-                raise TapeadValueError(
-                    f"out= has shape {x.shape} and dtype {x.dtype}; the result has {made.shape} and {made.dtype}"
-                )
-            if not x.flags.carray:
-                raise TapeadValueError("out= must be a C-contiguous array that can be written to")
+            check_out(x, made)
             x[...] = made
         return out
 

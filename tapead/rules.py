@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from .adjoint import pull, transposed
+from .calling import check_callable, name_of
 from .errors import TapeadNotImplementedError, TapeadTypeError, TapeadValueError
 from .kernels.op import STRUCTURAL
 from .kernels.table import OPS, Structural
-from .nested import fitted
+from .nested import fitted, fitted_leaf
 from .passes import OWN
 from .record import COPY, Recording, find_tensor, live_recordings
 from .tape import describe, user_place
 from .tensor import Tensor
 from .trace import OwnRule
-from .tree import flatten, is_traced, paths, unflatten
+from .tree import flatten, paths, unflatten
 
 
 def _traced(args: Any) -> Recording | None:
@@ -115,11 +116,10 @@ class _OwnRule:
     """A function with a rule: what custom_vjp and custom_jvp have in common."""
 
     def __init__(self, function: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
-        if not callable(function):
-            raise TapeadTypeError(f"expected a function, not {type(function).__name__}")
+        check_callable(function)
         self.function, self.fixed = function, tuple(nondiff_argnums)
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name = name_of(function)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -211,7 +211,7 @@ class custom_vjp(_OwnRule):
 
         def rule(record: Any, parameters: Any, d: Any, results: Any, operands: Any) -> tuple[Any, ...]:
             ds = [d] if len(made) == 1 else list(d)
-            zeros = [np.zeros(x.shape) if c is None else _frozen(c) for c, x in zip(ds, made, strict=True)]
+            zeros = [np.zeros(x.shape, x.dtype) if c is None else _frozen(c) for c, x in zip(ds, made, strict=True)]
             cotangents = backward(*first, residuals, unflatten(structure, zeros))
             return tuple(self._checked(recording, given, cotangents))
 
@@ -247,19 +247,8 @@ class custom_vjp(_OwnRule):
                 raise TapeadTypeError(f"{what} must have the structure {structure}, not {found}")
             for k, name in zip(mine, [given.names[k] for k in mine], strict=True):
                 leaf, x = own[k - (start - len(leaves))], active[k]
-                made.append(_fit(recording, leaf, x, what, name))
+                made.append(fitted_leaf(recording, leaf, x, f"{what} ({name})"))
         return made
-
-
-def _fit(recording: Recording, leaf: Any, x: Tensor, what: str, name: str) -> Tensor:
-    if find_tensor(leaf) is None and not is_traced(leaf) and not isinstance(leaf, int | float):
-        raise TapeadTypeError(f"{what} ({name}) is {type(leaf).__name__} {leaf!r}, not a float or a float array")
-    tensor = recording.tensor(leaf)
-    if tensor.shape != x.shape:
-        raise TapeadValueError(f"{what} ({name}) has shape {tensor.shape}; {x.shape} is expected")
-    if tensor.dtype.kind != "f" and tensor.ndim:
-        raise TapeadTypeError(f"{what} ({name}) has dtype {tensor.dtype}; {x.dtype} is expected")
-    return tensor if tensor.dtype == x.dtype else recording.cast(tensor, x.dtype)
 
 
 class custom_jvp(_OwnRule):
@@ -341,9 +330,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Source: Griewank & Walther, Evaluating Derivatives (2008), chapter 12.
     """
-    if not callable(function):
-        raise TapeadTypeError(f"expected a function, not {type(function).__name__}")
-    name = getattr(function, "__name__", type(function).__name__)
+    check_callable(function)
+    name = name_of(function)
 
     @functools.wraps(function)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:

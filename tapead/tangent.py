@@ -9,10 +9,11 @@ import numpy as np
 
 from .adjoint import transposed
 from .errors import TapeadNotImplementedError
+from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Structural
 from .record import COPY, Recording
 from .tensor import Tensor
-from .walk import SILENT, WRITES, Walk, is_flat, rule_of
+from .walk import SILENT, Walk, is_flat, rule_of
 
 
 def push(

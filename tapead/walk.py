@@ -9,13 +9,12 @@ import numpy as np
 
 from .blocks import carries, reads
 from .errors import TapeadNotImplementedError
+from .grouping import WRITES
 from .kernels.elementwise import FUNCTIONS as EXPRESSION_FUNCTIONS
 from .kernels.table import OPS, Elementwise, Op, Structural
 from .record import COPY, Recording, find_tensor
 from .tensor import Tensor
 
-#: ops that write into memory in place
-WRITES = ("assign", "scatter")
 #: ops that decide, or check, and have no results that a derivative could flow to
 SILENT = ("guard", "nonzero")
 

@@ -300,3 +300,9 @@ def test_checkpoint_of_plain_values_is_the_function():
     assert checkpoint(np.sin)(0.5) == np.sin(0.5)
     with expect.error(TypeError, "function"):
         checkpoint(3)
+
+
+def test_a_rule_that_gives_another_dtype_is_named():
+    f = ruled(lambda x: (np.sin(x), None), lambda _, d: (d * np.ones(5),), np.sin)
+    with expect.error(TypeError, "sin", "float64", "float32"):
+        grad(lambda x: np.sum(f(x)))(X.astype(np.float32))
