@@ -45,3 +45,11 @@ class TapeadCheckError(TapeadError, AssertionError):
 
 class EscapedError(TapeadTypeError):
     """A traced value was to become a Python number, although a derivative could flow through it."""
+
+
+class TapeadModuleNotFoundError(TapeadError, ModuleNotFoundError):
+    """A package of an optional extra is needed, and not installed."""
+
+
+class CommandError(TapeadError):
+    """What a command was asked to do and cannot: shown in one line, without a traceback."""

@@ -99,8 +99,10 @@ class TerminalScreen:
 
 
 def screen_for(stream: TextIO) -> Screen:
-    """Give the screen that suits `stream`: a coloured one only where `stream` is a terminal.
-
-    Raises ModuleNotFoundError when it is a terminal and rich is not installed.
-    """
-    return TerminalScreen() if stream.isatty() else PlainScreen(stream)
+    """Give the screen that suits `stream`: a coloured one only where `stream` is a terminal, and rich is installed."""
+    if stream.isatty():
+        try:
+            return TerminalScreen()
+        except ModuleNotFoundError:
+            pass  # a container image needs no colours
+    return PlainScreen(stream)

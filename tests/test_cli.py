@@ -10,7 +10,9 @@ import pytest
 
 import tapead
 from tapead import cli
+from tapead.commands import info
 from tapead.kernels import library
+from tapead.screen import PlainScreen, screen_for
 
 
 def run(*words, **keywords):
@@ -80,26 +82,26 @@ def test_warmup_makes_every_group_ready(program):
     assert all(library.cached(group) for group in library.GROUPS)
 
 
-@pytest.mark.parametrize(("module", "package"), [("sklearn", "scikit-learn"), ("rich", "rich")])
-def test_missing_extra_is_one_line_and_status_2(monkeypatch, capsys, module, package):
-    monkeypatch.setitem(sys.modules, module, None)  # what `import` meets when a package is not there
-    for name in [name for name in sys.modules if name.startswith(module + ".")]:
-        monkeypatch.setitem(sys.modules, name, None)
-    if module == "rich":  # wanted on a terminal only
-        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+def test_missing_extra_is_one_line_and_status_2(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # what `import` meets when a package is not there
     assert cli.main(["demo"]) == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
-    assert complaint.startswith(f"tapead: demo needs {package}")
+    assert complaint.startswith("tapead: the demo needs scikit-learn")
     assert 'pip install "tapead[demo]"' in complaint
+
+
+def test_a_terminal_without_rich_gets_plain_text(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert type(screen_for(sys.stdout)) is PlainScreen
 
 
 def test_a_missing_module_that_is_no_extra_is_not_hidden(monkeypatch):
     def broken(arguments):
         raise ModuleNotFoundError("No module named 'nowhere'", name="nowhere")
 
-    monkeypatch.setattr(cli, "info", broken)
-    broken.__name__ = "info"
+    monkeypatch.setattr(info, "run", broken)
     with pytest.raises(ModuleNotFoundError, match="nowhere"):
         cli.main(["info"])
 
@@ -108,8 +110,7 @@ def test_interrupt_is_status_130(monkeypatch):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    interrupted.__name__ = "info"
-    monkeypatch.setattr(cli, "info", interrupted)
+    monkeypatch.setattr(info, "run", interrupted)
     assert cli.main(["info"]) == 130
 
 
