@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .kernels.op import Elementwise, Op, Structural
 from .tape import Buffer, row_major
 
@@ -265,15 +263,13 @@ def place_text(name: str, base: Buffer, b: Buffer) -> str:
 
 def _turned(base: Buffer, b: Buffer) -> str | None:
     """Write a transposition; None if it is none."""
-    for axes in [tuple(reversed(range(len(base.shape))))] + [
-        tuple(int(i) for i in np.argsort([-s for s in b.strides], kind="stable").argsort())
-    ]:
-        if len(axes) == len(base.shape) == len(b.shape) and b.offset == base.offset:
-            shape = tuple(base.shape[a] for a in axes)
-            strides = tuple(base.strides[a] for a in axes)
-            if (shape, strides) == (b.shape, b.strides):
-                return ".T" if axes == tuple(reversed(range(len(axes)))) else f".transpose{axes}"
-    return None
+    order = sorted(range(len(b.strides)), key=lambda i: -b.strides[i])
+    if len(base.shape) != len(b.shape) or b.offset != base.offset:
+        return None
+    axes = tuple(order.index(i) for i in range(len(order)))
+    if (tuple(base.shape[a] for a in axes), tuple(base.strides[a] for a in axes)) != (b.shape, b.strides):
+        return None
+    return ".T" if axes == tuple(reversed(range(len(axes)))) else f".transpose{axes}"
 
 
 def _slices(base: Buffer, b: Buffer) -> str | None:
