@@ -53,7 +53,7 @@ scalars
 shape
 tensor
 tape
-switches extras
+switches extras markup
 errors
 """
 
