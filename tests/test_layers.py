@@ -55,7 +55,7 @@ scalars
 shape
 tensor
 tape
-switches extras
+switches extras markup
 errors
 """
 
