@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import numpy
+from . import numpy, symbolic
 from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
 from .declaration import primitive
@@ -52,6 +52,7 @@ __all__ = [
     "profile",
     "set_threads",
     "stop_gradient",
+    "symbolic",
     "threads",
     "value_and_grad",
     "vhp",

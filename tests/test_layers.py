@@ -29,6 +29,9 @@ nested
 batch tangent
 adjoint
 define profiling
+symbolic
+dictionary operations reference
+interpreter
 trace
 calling walk
 tree
