@@ -208,7 +208,7 @@ def _latex(node: ast.expr, names: Mapping[str, str]) -> str:
         ]
         kinds = (ast.Add, ast.Sub) if isinstance(node.op, ast.Mult) else ()
         right = bracketed(node.right, kinds or (_SUMS if isinstance(node.op, ast.Sub) else ()))
-        left = bracketed(node.left, kinds) if kinds else _latex(node.left, names)
+        left = bracketed(node.left, kinds) if kinds or isinstance(node.left, ast.Compare) else _latex(node.left, names)
         return f"{left} {sign} {right}"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         texts = [_latex(argument, names) for argument in node.args]
@@ -235,7 +235,7 @@ def _template_latex(template: str, fields: Mapping[str, str]) -> str:
 def _scripts(text: str, dollar: str) -> str:
     """Write transposes and inverses as LaTeX's superscripts."""
     for mark, latex in (("⁻ᵀ", r"^{-\top}"), ("⁻¹", "^{-1}"), ("ᵀ", r"^{\top}")):
-        text = text.replace(dollar + mark, latex + dollar).replace(mark, latex)
+        text = text.replace(dollar + mark, latex + dollar).replace(mark, dollar + latex + dollar)
     return text
 
 
