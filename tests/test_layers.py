@@ -48,6 +48,8 @@ program
 plan
 memory order passes blocks
 splitting parallel
+graph
+folding drawing
 nodes
 formulas
 grouping
