@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .drawing import time_text
 from .errors import TapeadNotImplementedError
 from .kernels import library
 from .kernels.clock import clock
@@ -74,18 +75,18 @@ class Profile:
         for k in sorted(dear):
             row = self.rows[k]
             place = _joined(row.places)
-            table.append((row.kind, row.what, f"{row.touched:,}", _time(row.seconds), f"{row.share:.1%}", place))
+            table.append((row.kind, row.what, f"{row.touched:,}", time_text(row.seconds), f"{row.share:.1%}", place))
         if len(dear) < len(self.rows):
             rest = self.rows_together - sum(self.rows[k].seconds for k in dear)
             share = rest / (self.rows_together or 1.0)
-            table.append(("", f"{len(self.rows) - len(dear):,} more rows", "", _time(rest), f"{share:.1%}", ""))
+            table.append(("", f"{len(self.rows) - len(dear):,} more rows", "", time_text(rest), f"{share:.1%}", ""))
         widths = [max(len(line[i]) for line in table) for i in range(6)]
         lines = [
             f"{self.function}: medians of {self.rounds:,} rounds",
-            f"call     {_time(self.call):>9}",
-            f"sweeps   {_time(self.sweeps):>9}",
-            f"around   {_time(self.around):>9}  reading the arguments, making the results",
-            f"rows     {_time(self.rows_together):>9}  one by one, each without the {_time(self.clock)} of its clock",
+            f"call     {time_text(self.call):>9}",
+            f"sweeps   {time_text(self.sweeps):>9}",
+            f"around   {time_text(self.around):>9}  reading the arguments, making the results",
+            f"rows     {time_text(self.rows_together):>9}  one by one, each without the {time_text(self.clock)} of its clock",
             "",
         ]
         for line in table:
@@ -194,10 +195,3 @@ def _joined(places: Sequence[str]) -> str:
         text += f", {line}" if file == last else f"{'; ' if text else ''}{place}"
         last = file
     return text + (", ..." if len(places) > LINES_SHOWN else "")
-
-
-def _time(seconds: float) -> str:
-    for unit, scale in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
-        if seconds * scale < 999.5:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds:.3g} s"

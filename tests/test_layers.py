@@ -45,6 +45,7 @@ record
 indexing protocols
 binding
 program
+framing
 plan
 memory order passes blocks
 splitting parallel
