@@ -21,7 +21,7 @@ STYLES = {
 #: text, what is said in small, lines, and the frame of a group
 INK, FAINT, LINE, FRAME, PAPER = "#1f2933", "#6b7680", "#7b8791", "#b9c2cb", "#f6f7f9"
 #: the fill of a shade of 1; that of 0 is white
-SHADE = (240, 138, 93)
+SHADE = (245, 160, 120)
 
 FONT = "Helvetica,Arial,sans-serif"
 
@@ -57,8 +57,8 @@ class Picture:
 
 
 def shade_colour(shade: float) -> str:
-    """Give the fill of a shade from 0 to 1; what lies outside counts as the nearer end."""
-    part = min(max(shade, 0.0), 1.0)  # a NaN becomes 1: it is worth a look
+    """Give the fill of a shade from 0 to 1; what lies outside counts as the nearer end, and a NaN as 1."""
+    part = 1.0 if shade != shade else min(max(shade, 0.0), 1.0)
     return "#" + "".join(f"{round(255 + (end - 255) * part):02x}" for end in SHADE)
 
 
@@ -78,18 +78,19 @@ def dot_text(picture: Picture, more: str = "") -> str:
     lines = [
         "digraph {",
         f'  graph [rankdir={picture.direction}, fontname="{FONT}", fontsize=11, fontcolor="{FAINT}", '
-        f'nodesep=0.3, ranksep=0.4, bgcolor=white{more and ", " + more}]',
+        f"nodesep=0.3, ranksep=0.4, bgcolor=white{more and ', ' + more}]",
         f'  node [shape=box, style=filled, fontname="{FONT}", fontsize=13, fontcolor="{INK}", '
         'margin="0.13,0.07", height=0.4]',
         f'  edge [color="{LINE}", arrowsize=0.7]',
     ]
     boxes = {box.name: box for box in picture.boxes}
+    where = "t" if picture.direction == "LR" else "b"  # lines come in at the top of a graph that is drawn downwards
     for k, frame in enumerate(picture.frames):
         fill = PAPER if frame.shade is None else shade_colour(frame.shade)
         lines += [
             f"  subgraph cluster{k + 1} {{",
-            f'    graph [label=<{_html(frame.text)}>, labeljust=l, style="rounded,filled", color="{FRAME}", '
-            f'fillcolor="{fill}", margin=10]',
+            f'    graph [label=<{_html(frame.text)}>, labeljust=l, labelloc={where}, style="rounded,filled", '
+            f'color="{FRAME}", fillcolor="{fill}", fontcolor="{FAINT if frame.shade is None else INK}", margin=10]',
             *(f"    {_dot_box(boxes.pop(name))}" for name in frame.boxes),
             "  }",
         ]
@@ -105,7 +106,8 @@ def _dot_box(box: Box) -> str:
     text = _html(box.text)
     if box.kind == "left out":
         text = f'<i><font color="{FAINT}">{text}</font></i>'
-    small = "".join(f'<br/><font point-size="10" color="{FAINT}">{_html(line)}</font>' for line in box.small)
+    ink = FAINT if box.shade is None else INK
+    small = "".join(f'<br/><font point-size="10" color="{ink}">{_html(line)}</font>' for line in box.small)
     colours = "" if box.kind == "left out" else f', fillcolor="{fill}", color="{border}"'
     return f"{box.name} [label=<{text}{small}>{colours}{more and ', ' + more}]"
 
@@ -115,10 +117,10 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 def _html(text: str) -> str:
-    """Write text for a label in HTML; a backslash would start one of DOT's own escapes there."""
+    """Write text for a label in HTML, which cannot be empty, and where a backslash starts one of DOT's own escapes."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-    text = text.replace("\\", "&#92;").replace("\r\n", "\n").replace("\n", "<br/>")
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    text = text.replace("\\", "\\\\").replace("\r\n", "\n").replace("\n", "<br/>")
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text) or "&#160;"
 
 
 # ---- Mermaid ---------------------------------------------------------------------------------------------------------
@@ -160,7 +162,7 @@ def _lines(texts: Sequence[str]) -> str:
     return "<br/>".join(_entities(text) for text in texts)
 
 
-_ENTITIES = {c: f"#{ord(c)};" for c in "#\"&<>\\`"}
+_ENTITIES = {c: f"#{ord(c)};" for c in '#"&<>\\`'}
 
 
 def _entities(text: str) -> str:

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from .nodes import CONSTANT, INPUT, OPERATION, VIEW, Node
+from .nodes import OPERATION, VIEW, Node
+from .tape import CONSTANT, INPUT
 
 #: repetitions that are shown at the beginning of a stretch of them; the last one is shown, too
 SHOWN = 2
 #: nodes in what is looked for as a repetition, at most
 LONGEST = 200
+#: a stretch of fewer nodes than this is not left out
+LEAST = 4
 #: operands of a node that may come from where they like; a node with more of them must have them in the same places
 FEW = 4
 
@@ -94,11 +97,11 @@ def _repetitions(nodes: Sequence[Node]) -> list[Stretch]:
         covered[:-period][better], periods[:-period][better] = cover[better], period
     found, at = [], 0
     while at < count:
-        cover, period = int(covered[at]), int(periods[at])
-        left = cover // period - SHOWN - 1
-        if left * period > 1:
-            found.append(Stretch(at + SHOWN * period, at + cover - period, left))
-            at += cover
+        span, step = int(covered[at]), int(periods[at])
+        left = span // step - SHOWN - 1
+        if left * step >= LEAST:
+            found.append(Stretch(at + SHOWN * step, at + span - step, left))
+            at += span
         else:
             at += 1
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,8 @@ from .drawing import Box, Frame, Picture, dot_text, mermaid_text
 from .errors import TapeadGraphvizError, TapeadModuleNotFoundError, TapeadValueError
 from .extras import require
 from .folding import fold, told
-from .nodes import CONSTANT, GUARD, INPUT, VIEW, WRITE, Node, Nodes
+from .nodes import GUARD, VIEW, WRITE, Node, Nodes
+from .tape import CONSTANT, INPUT
 
 #: nodes that a picture shows unless told otherwise
 LIMIT = 60
@@ -34,7 +35,7 @@ class Group:
     shade: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A computational graph, to be drawn: what `tape.graph()` gives; in a notebook it shows itself.
 
@@ -76,7 +77,13 @@ class Graph:
 
         Raises ValueError for any other suffix, OSError where the file cannot be written, and what `svg` raises.
         """
-        makers = {".svg": self.svg, ".png": self.png, ".dot": self.dot, ".gv": self.dot, ".mmd": self.mermaid}
+        makers: dict[str, Callable[[], str | bytes]] = {
+            ".svg": self.svg,
+            ".png": self.png,
+            ".dot": self.dot,
+            ".gv": self.dot,
+            ".mmd": self.mermaid,
+        }
         made = makers.get(Path(path).suffix.lower())
         if made is None:
             raise TapeadValueError(f"cannot tell from {str(path)!r} what to write: it must end in {', '.join(makers)}")
@@ -87,8 +94,8 @@ class Graph:
         return self.dot()
 
     def __repr__(self) -> str:
-        boxes, left = self.picture.boxes, len(self.nodes) - sum(1 for b in self.picture.boxes if b.kind != "left out")
-        return f"<graph of {len(boxes) if not left else len(self.nodes):,} nodes{f', {left:,} of them left out' * (left > 0)}>"
+        left = len(self.nodes) - sum(box.kind != "left out" for box in self.picture.boxes)
+        return f"<graph of {len(self.nodes):,} nodes{f', {left:,} of them left out' if left else ''}>"
 
     @cached_property
     def _svg(self) -> str | None:
@@ -227,5 +234,7 @@ def _rendered(text: str, kind: str) -> bytes:
         ) from None
     except graphviz.CalledProcessError as error:
         said = (error.stderr or b"").decode(errors="replace").strip()
-        raise TapeadGraphvizError(f"Graphviz could not draw the graph: {said or f'exit status {error.returncode}'}") from None
+        raise TapeadGraphvizError(
+            f"Graphviz could not draw the graph: {said or f'exit status {error.returncode}'}"
+        ) from None
     return made
