@@ -51,5 +51,9 @@ class TapeadModuleNotFoundError(TapeadError, ModuleNotFoundError):
     """A package of an optional extra is needed, and not installed."""
 
 
+class TapeadGraphvizError(TapeadError, RuntimeError):
+    """The program that draws graphs is needed, and not installed, or fails."""
+
+
 class CommandError(TapeadError):
     """What a command was asked to do and cannot: shown in one line, without a traceback."""

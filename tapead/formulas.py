@@ -144,7 +144,23 @@ class _Named(ast.NodeTransformer):
         return node
 
 
+#: (expression, names in it) -> what it reads like, for names and numbers that need no brackets
+_TEMPLATES: dict[tuple[object, ...], str] = {}
+_PLAIN = re.compile(r"[^\W\d]\w*|[\d.]+(e[-+]?\d+)?")
+
+
 def _text(tree: ast.expr, names: Mapping[str, str]) -> str:
+    """Write an expression with its names replaced; for plain ones by a template, as a long tape has many like it."""
+    if not all(map(_PLAIN.fullmatch, names.values())):
+        return _written(tree, names)
+    key = (id(tree), *names)  # expressions live for ever
+    template = _TEMPLATES.get(key)
+    if template is None:
+        template = _TEMPLATES[key] = _written(tree, {name: f"{{{name}}}" for name in names})
+    return template.format(**names)
+
+
+def _written(tree: ast.expr, names: Mapping[str, str]) -> str:
     copied = ast.parse(ast.unparse(tree), mode="eval").body
     return ast.unparse(ast.fix_missing_locations(_Named(names).visit(copied)))
 

@@ -285,6 +285,18 @@ def test_places_are_lines_of_the_function():
     assert {row.place for row in table.rows if row.place} == {f"test_trace_table.py:{first + k}" for k in (1, 2)}
 
 
+def test_the_graph_shows_values_and_adjoints():
+    table = tapead.trace_table(layer, np.ones((1000, 3)), np.ones((3, 2)), np.array([0.1, 0.2]))
+    boxes = {box.name: box for box in table.graph(colour="adjoint").picture.boxes}
+    assert boxes["v1"].small[1:] == ("‖v1‖ = 54.772\n" + value_text(table.rows[0].adjoint, name="v̄1"),)
+    assert max(box.shade for box in boxes.values()) == 1.0
+    (frame,) = table.graph().picture.frames
+    assert frame.text == "block 1"
+    assert frame.boxes == ("v6", "v7", "v8", "v9")
+    with pytest.raises(ValueError, match="adjoint"):
+        table.graph(colour="red")
+
+
 # ---- arguments and results -------------------------------------------------------------------------------------------
 
 
