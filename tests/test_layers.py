@@ -42,7 +42,7 @@ shaping
 dispatch declaration
 primitives
 record
-indexing protocols
+indexing protocols finite
 binding
 program
 plan
