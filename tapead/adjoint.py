@@ -117,10 +117,10 @@ class Adjoints(Walk):
 
     def _add(self, buffer: int, contribution: Tensor) -> None:
         """Add to the adjoint of a buffer; axes along which it was broadcast are summed."""
-        self.look(contribution)
+        self.look(contribution, buffer)
         self._put(buffer, contribution)
         s = self.of[buffer]
-        self.look(self.whole[s] if s in self.whole else self.flat[s])
+        self.look(self.whole[s] if s in self.whole else self.flat[s], buffer)
 
     def _put(self, buffer: int, contribution: Tensor) -> None:
         recording, s = self.recording, self.of[buffer]

@@ -11,8 +11,8 @@ import numpy as np
 
 from .binding import Binding, idle, let_call
 from .calling import check_callable, chosen_arguments, name_of, places_of
-from .errors import TapeadTypeError, TapeadValueError
-from .finite import watching
+from .errors import TapeadLinAlgError, TapeadNotImplementedError, TapeadTypeError, TapeadValueError
+from .finite import look_at_result, watching
 from .kernels import objects
 from .nested import check_differentiable, grad_on_tape
 from .profiling import Profile
@@ -183,14 +183,16 @@ class Differentiated:
     def _run(
         self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, targets: Sequence[Any] | None
     ) -> tuple[Any, Any, Sequence[Any]]:
+        unwritten = None
         if watching():
-            result, gradients = run_anew(self._with_gradient, leaves, key[0])
-            if targets is None:
-                gradients = [
-                    np.asarray(gradient) if type(leaves[i]) is np.ndarray else gradient
-                    for gradient, i in zip(gradients, form.wrt, strict=True)
-                ]
-            return self._settled(result, gradients, targets)
+            try:
+                result, gradients = run_anew(self._with_gradient, leaves, key[0])
+            except (TapeadNotImplementedError, TapeadLinAlgError) as error:  # the sweeps may know better
+                unwritten = error
+            else:
+                arrays = [type(leaves[i]) is np.ndarray for i in form.wrt]
+                gradients = [np.asarray(g) if array else g for g, array in zip(gradients, arrays, strict=True)]
+                return self._settled(result, gradients, targets)
         trace, (result, gradients), gone = self.traces.run(
             key,
             partial(self._trace, leaves, key[0], form),
@@ -202,7 +204,12 @@ class Differentiated:
             form.bound = None if binding is None else (trace, binding)
         self._follow(trace, form)
         if trace.written:
-            return self._settled(*result, targets)
+            result, gradients = result
+            return self._settled(result, gradients, targets)
+        for k, gradient in enumerate(gradients if unwritten is not None else ()):
+            look_at_result(
+                gradient, f"gradient {k} of {self.__name__}", f"it cannot be written on the tape: {unwritten}"
+            )
         return (*result, gradients) if self.has_aux else (result, None, gradients)
 
     def _settled(

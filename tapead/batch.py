@@ -103,7 +103,7 @@ class Batch(Walk):
         if op.name == "assign":
             memory = self._memory(target)
             recording.overwrite(memory, self._operand(operands[0], ndim))
-            self.look(memory)
+            self.look(memory, target)
         elif op.name == "scatter":
             self._scatter(k)
         elif isinstance(op, Elementwise) or op.name == "sum" or (isinstance(op, Structural) and op.broadcasts):
@@ -131,7 +131,7 @@ class Batch(Walk):
 
     def _settle(self, target: int, made: Tensor) -> None:
         """Note the columns of an instruction's result."""
-        self.look(made)
+        self.look(made, target)
         recording, s = self.recording, self.of[target]
         b = recording.buffers[target]
         shape = (self.count, *b.shape)
@@ -175,7 +175,7 @@ class Batch(Walk):
         indices = tuple(recording.tensor_of(b) for b in where)
         moved = recording.view(columns, lambda v: np.moveaxis(v, 0, 1))
         recording.scatter_into(front, indices, axes, recording.contiguous(moved))
-        self.look(front)
+        self.look(front, target)
 
     def _whole(self, buffer: int) -> Tensor:
         """Give the columns of an operand, also where it is the same in each."""

@@ -101,6 +101,7 @@ class Watch:
         self.sought = _sought
         self.origin: Origin | None = None
         self._origins: dict[int, Origin] = {}  # instructions written by walks
+        self._between: set[int] = set()  # storages that they made
         self._derived: dict[int, Origin] = {}  # storages that hold derivatives
         self._looking = True
 
@@ -112,6 +113,7 @@ class Watch:
         k = len(recording) - 1
         if self.origin is not None and recording.places[k] == self.origin.place:
             self._origins[k] = self.origin
+            self._between.update(self._storages(k))
             return
         results = recording.result_buffers[k]
         for b in results[:1] if recording.ops[k].name in WRITES else results:
@@ -138,10 +140,14 @@ class Watch:
         finally:
             self._looking = former
 
-    def derived(self, made: Tensor, near: Callable[[int], Sequence[tuple[str, Any]]]) -> None:
-        """Look at a derivative that a walk has written for the instruction at hand; near gives what it is made of."""
+    def derived(self, made: Tensor, of: int, near: Callable[[int], Sequence[tuple[str, Any]]]) -> None:
+        """Look at the derivative of a storage that a walk has written for the instruction at hand.
+
+        near gives what the derivative is made of. A derivative of what an earlier walk has written on its way (partials
+        and the like), taken by what else it has written there, is not looked at: it goes into one that is.
+        """
         origin = self.origin
-        if origin is None or not self._matters(origin.instruction):
+        if origin is None or (origin.instruction in self._origins and self._is_between(of)):
             return
         self._derived.setdefault(self.recording.buffers[made.buffer].storage, origin)
         if self._looking and is_bad(made._value, self.sought):
@@ -155,9 +161,8 @@ class Watch:
 
     # ---- words -------------------------------------------------------------------------------------------------------
 
-    def _matters(self, k: int) -> bool:
-        """Whether an instruction makes a value of the user's, or a derivative."""
-        return k not in self._origins or any(s in self._derived for s in self._storages(k))
+    def _is_between(self, s: int) -> bool:
+        return s in self._between and s not in self._derived
 
     def _storages(self, k: int) -> list[int]:
         recording = self.recording

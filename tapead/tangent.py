@@ -86,7 +86,7 @@ class Tangents(Walk):
             for result, tangent in zip(results, tangents, strict=False):
                 if tangent is not None:
                     self.whole[self.of[result]] = own = self._own(result, tangent)
-                    self.look(own)
+                    self.look(own, result)
             if self.of[target] in self._written:
                 again = self.again(k, [self.value(b) for b in operands])
                 self._remember(target, again[0] if isinstance(again, tuple) else again)
@@ -119,7 +119,7 @@ class Tangents(Walk):
         into = self.stretch(self.flat[s], target)
         zero = self.recording.tensor(np.zeros((), into.dtype))
         self.recording.overwrite(into, zero if tangent is None else self._matched(tangent, into))
-        self.look(into)
+        self.look(into, target)
 
     def _matched(self, tangent: Tensor, into: Tensor) -> Tensor:
         return tangent if tangent.dtype == into.dtype else self.recording.cast(tangent, into.dtype)
@@ -150,7 +150,7 @@ class Tangents(Walk):
             into = self.stretch(self.flat[s], target)
             rows = recording.tensor(np.zeros(value.shape, into.dtype)) if tangent is None else tangent
             recording.scatter_into(into, indices, axes, recording.contiguous(rows))
-            self.look(into)
+            self.look(into, target)
         recording.scatter_into(self.stretch(self.values[s], target), indices, axes, recording.contiguous(value))
 
     def _ready(self, target: int) -> None:

@@ -42,10 +42,10 @@ class Walk:
         for k in instructions:
             step(k)
 
-    def look(self, made: Tensor) -> None:
-        """Look at a derivative that was written for the instruction at hand, while `debug_nans` is on."""
+    def look(self, made: Tensor, buffer: int) -> None:
+        """Look at a derivative of a buffer that was written for the instruction at hand, while `debug_nans` is on."""
         if self.recording.watch is not None:
-            self.recording.watch.derived(made, self.near)
+            self.recording.watch.derived(made, self.of[buffer], self.near)
 
     def near(self, k: int) -> Sequence[tuple[str, Any]]:
         """Give what the derivatives of an instruction are made of, beside its operands."""

@@ -26,9 +26,9 @@ derivatives
 api linearized
 replayed rules
 nested
-batch tangent
+batch tangent define
 adjoint
-define profiling
+profiling
 trace
 calling walk
 tree
