@@ -43,6 +43,10 @@ class TapeadCheckError(TapeadError, AssertionError):
     """A gradient that differs from its numerical check."""
 
 
+class TapeadFloatingPointError(TapeadError, FloatingPointError):
+    """A value or derivative that is NaN or infinite, while `debug_nans` looks for them."""
+
+
 class EscapedError(TapeadTypeError):
     """A traced value was to become a Python number, although a derivative could flow through it."""
 

@@ -26,9 +26,9 @@ derivatives
 api linearized
 replayed rules observation
 nested
-batch tangent
+batch tangent define
 adjoint
-define profiling
+profiling
 trace
 calling walk
 tree
@@ -42,7 +42,7 @@ shaping
 dispatch declaration
 primitives
 record
-indexing protocols
+indexing protocols finite
 binding
 program
 framing
