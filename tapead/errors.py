@@ -51,5 +51,9 @@ class TapeadModuleNotFoundError(TapeadError, ModuleNotFoundError):
     """A package of an optional extra is needed, and not installed."""
 
 
+class ExpressionError(TapeadValueError):
+    """A formula that cannot be read or computed; its message ends with the formula and a mark under the place."""
+
+
 class CommandError(TapeadError):
     """What a command was asked to do and cannot: shown in one line, without a traceback."""

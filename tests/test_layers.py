@@ -14,10 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 STOREYS = """
 __main__
 cli
-commands.demo commands.warmup commands.info commands.__init__
+commands.demo commands.trace commands.warmup commands.info commands.__init__
 demo
 warm
-screen
+screen sources
+expression
+vocabulary
 __init__
 explanation
 primitive_check
