@@ -100,7 +100,8 @@ def parse(text: str) -> Expression:
     for character, what in (("\0", "a null byte"), ("#", "a comment")):
         if character in text:
             raise ExpressionError(marked(f"{what} is refused", text, text.index(character)))
-    return _Reader(text).expression(_tree(text))
+    tree = _tree(text)
+    return _Reader(text).expression(tree)
 
 
 def marked(message: str, text: str, position: int) -> str:
@@ -255,8 +256,9 @@ class _Reader:
     def call(self, tree: ast.Call) -> tuple[Callable[..., Any], list[ast.expr]]:
         """Find what is called, with how many arguments."""
         if not isinstance(tree.func, ast.Name):
-            known = REFUSED.get(type(tree.func), "only functions can be called: write * for a product")
-            self.refuse(tree, known)
+            if type(tree.func) in REFUSED:
+                self.read(tree.func, 1)
+            self.refuse(tree, "only functions can be called: write * for a product")
         name = tree.func.id
         if "__" in name:
             self.refuse(tree, f"the name {name} is refused: no name may hold two underscores in a row")
