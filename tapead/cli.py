@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import demo, info, warmup
+from .commands import demo, info, trace, warmup
 from .errors import CommandError, TapeadModuleNotFoundError
 
-COMMANDS = (demo, warmup, info)
+COMMANDS = (trace, demo, warmup, info)
 
 
 def parser() -> argparse.ArgumentParser:

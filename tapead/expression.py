@@ -68,6 +68,10 @@ class Expression:
         return f"Expression({self.text!r})"
 
     @property
+    def __name__(self) -> str:
+        return self.text if len(self.text) <= 60 else f"{self.text[:57]}..."
+
+    @property
     def __signature__(self) -> inspect.Signature:
         kind = inspect.Parameter.POSITIONAL_ONLY
         return inspect.Signature([inspect.Parameter(name, kind) for name in self.names])
