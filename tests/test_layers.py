@@ -17,16 +17,17 @@ cli
 commands.demo commands.trace commands.warmup commands.info commands.__init__
 demo
 warm
-screen sources
+sources
 expression
 vocabulary
 __init__
+trace_table
 explanation
 primitive_check
 check
 derivatives
 api linearized
-replayed rules
+replayed rules observation
 nested
 batch tangent
 adjoint
@@ -57,6 +58,7 @@ scalars
 shape
 tensor
 tape
+screen
 switches extras markup
 errors
 """

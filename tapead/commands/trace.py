@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +53,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Trace, warn of what is not finite, and print."""
     if arguments.svg is not None and not Path(arguments.svg).resolve().parent.is_dir():
         raise CommandError(f"cannot write {arguments.svg}: there is no such folder")
-    table = traced(arguments)
+    with told():
+        table = traced(arguments)
+        if arguments.svg is not None:
+            write(arguments.svg, table.graph().svg())
     for line in table.warnings:
         print(f"tapead: warning: {line}", file=sys.stderr)
-    if arguments.svg is not None:
-        write(arguments.svg, table.graph().svg())
     if arguments.json:
         print(json.dumps(table.as_dict(), indent=2))
     elif arguments.latex:
@@ -72,11 +72,10 @@ def run(arguments: argparse.Namespace) -> None:
 def traced(arguments: argparse.Namespace) -> TraceTable:
     """Make the trace table that the arguments ask for."""
     word = arguments.function
-    with told():
-        f, names, values = subject(word, read_values(arguments.values))
-        chosen = None if arguments.wrt is None else wrt_names(arguments.wrt, names)
-        with explained(word.rpartition(":")[0], word) if names_function(word) else contextlib.nullcontext():
-            return trace_table(f, *values, names=names, wrt=chosen, mode=arguments.mode, values=arguments.whole)
+    f, names, values = subject(word, read_values(arguments.values))
+    chosen = None if arguments.wrt is None else wrt_names(arguments.wrt, names)
+    with explained(word.rpartition(":")[0], word) if names_function(word) else contextlib.nullcontext():
+        return trace_table(f, *values, names=names, wrt=chosen, mode=arguments.mode, values=arguments.whole)
 
 
 def subject(word: str, values: dict[str, Any]) -> tuple[Callable[..., Any], tuple[str, ...], tuple[Any, ...]]:
