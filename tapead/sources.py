@@ -16,6 +16,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib.abc import Loader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -53,7 +54,7 @@ class ByName:
     @property
     def __code__(self) -> CodeType:
         """The function's own code, by which messages find its file."""
-        return self.function.__code__  # type: ignore[no-any-return, attr-defined]
+        return self.function.__code__
 
 
 # ---- functions in files ------------------------------------------------------------------------------------
@@ -90,25 +91,32 @@ def _load_module(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
     folder = str(path.resolve().parent)
     sys.path.append(folder)
     try:
-        with redirect_stdout(sys.stderr):
-            spec.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
+        _execute(module, spec.loader)
+        return module
     except SyntaxError as error:
         at = path if error.filename in (None, str(path.resolve())) else error.filename
         line = f", line {error.lineno}" if error.lineno else ""
         raise CommandError(f"{at}{line} is not Python: {one_line(error.msg)}") from error
     except OSError as error:
         raise CommandError(f"{path}: {failure(error, path)}") from error
-    except BaseException as error:  # SystemExit, too: a program, not a module
+    except (Exception, SystemExit) as error:
         raise CommandError(f"{path} cannot be imported: {failure(error, path)}") from error
     finally:
         sys.path.remove(folder)
-    return module
+
+
+def _execute(module: ModuleType, loader: Loader) -> None:
+    """Run a module's code; forget the module where that fails, as an import does."""
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    try:
+        with redirect_stdout(sys.stderr):
+            loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
 
 
 @contextmanager
@@ -192,41 +200,45 @@ def read_array(word: str) -> Any:
     """Read an array from FILE.npy, FILE.npz:KEY, FILE.csv or FILE.txt; never Python objects."""
     file, colon, key = word.partition(".npz:")
     path = Path(file + ".npz" if colon else word)
-    if not path.exists():
+    if not path.is_file():
         raise CommandError(f"there is no file {path}")
     readers: dict[str, Callable[[], Any]] = {
-        ".npy": lambda: np.load(path, allow_pickle=False),
-        ".npz": lambda: _read_archive(path, key),
-        ".csv": lambda: np.loadtxt(path, delimiter=","),
-        ".txt": lambda: np.loadtxt(path),
+        ".npy": lambda: _read_numpy(path, key),
+        ".npz": lambda: _read_numpy(path, key),
+        ".csv": lambda: _read_text(path, ","),
+        ".txt": lambda: _read_text(path, None),
     }
     read = readers.get(path.suffix.lower())
     if read is None:
         raise CommandError(f"{path}: arrays are read from {', '.join(readers)}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            array = read()
+        return read()
     except CommandError:
         raise
     except Exception as error:  # NumPy raises whatever its parsers meet: ValueError, EOFError, BadZipFile, SyntaxError
         raise CommandError(f"{path} cannot be read as an array: {one_line(str(error))}") from error
-    if not isinstance(array, np.ndarray):
-        raise CommandError(f"{path} is an archive: call it .npz")
-    return array
 
 
-def _read_archive(path: Path, key: str) -> Any:
-    archive = np.load(path, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise CommandError(f"{path} holds one array: call it .npy")
-    with archive:
-        if not key and len(archive.files) == 1:
-            key = archive.files[0]
-        if key not in archive.files:
+def _read_numpy(path: Path, key: str) -> Any:
+    with path.open("rb") as stream:  # NumPy leaves a file open that it cannot read
+        loaded = np.load(stream, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        if not key and len(loaded.files) == 1:
+            key = loaded.files[0]
+        if key not in loaded.files:
             said = f"has no array {key}" if key else "holds several arrays: name one"
-            raise CommandError(f"{path} {said}; there {_listed(archive.files)}")
-        return archive[key]
+            raise CommandError(f"{path} {said}; there {_listed(loaded.files)}")
+        return loaded[key]
+
+
+def _read_text(path: Path, delimiter: str | None) -> Any:
+    with path.open(encoding="utf-8") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        array = np.loadtxt(stream, delimiter=delimiter)
+    if not array.size:
+        raise ValueError("it holds no numbers")
+    return array
 
 
 def _listed(names: Sequence[str]) -> str:
