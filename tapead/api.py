@@ -12,11 +12,12 @@ import numpy as np
 from .binding import Binding, idle, let_call
 from .calling import check_callable, chosen_arguments, name_of, places_of
 from .errors import TapeadTypeError, TapeadValueError
+from .graph import LIMIT, Graph
 from .kernels import objects
 from .nested import check_differentiable, grad_on_tape
 from .profiling import Profile
 from .record import ForeignTape, current, live_recordings
-from .replayed import MAX_TRACES, Traces, check_out, profile_call
+from .replayed import MAX_TRACES, Traces, check_out, graph_call, profile_call
 from .tensor import Tensor
 from .trace import OwnRule, Trace
 from .tree import PLAIN, Reader, flatten, normal, paths, reader, signature, unflatten
@@ -97,6 +98,22 @@ class Differentiated:
     def seconds_tracing(self) -> float:
         """The seconds that tracing took so far."""
         return self.traces.seconds
+
+    def graph(self, *args: Any, colour: str | None = None, limit: int | None = LIMIT, **kwargs: Any) -> Graph:
+        """Give the computational graph of a call, or (without arguments) of the last one, to be drawn.
+
+        It shows what runs forward, after the passes; frames hold the instructions of one row. colour="time" measures
+        the rows of both sweeps (see `tapead.profile`) and shades by them. Of a long graph, repetitions and the middle are
+        left out, so that about `limit` nodes are shown; None shows all.
+
+        Raises TypeError for a function that was not called yet, ValueError for another colour or a limit below 8.
+
+        >>> import numpy as np, tapead
+        >>> graph = tapead.grad(lambda x: np.sum(np.sin(x))).graph(np.ones(3))
+        >>> [box.text for box in graph.picture.boxes]
+        ['v1 = x', 'v2 = sin(v1)', 'v3 = sum(v2)']
+        """
+        return graph_call(self, partial(self, *args, **kwargs), args, kwargs, colour, limit)
 
     def profile(self, *args: Any, out: Any = None, **kwargs: Any) -> Profile:
         """Time a call, row by row of both sweeps; see `tapead.profile`."""

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from .errors import TapeadTypeError, TapeadValueError
+from .graph import LIMIT, Graph, graph_of
+from .nodes import Nodes
 from .program import Program
 from .record import Recording
 from .tape import describe
@@ -96,6 +98,28 @@ class Tape(Recording):
 
     def __repr__(self) -> str:
         return self.listing()
+
+    def graph(self, limit: int | None = LIMIT) -> Graph:
+        """Give the computational graph of what was recorded, to be drawn; results are what nothing reads.
+
+        Of a long tape, repetitions and the middle are left out, so that about `limit` nodes are shown; None shows all.
+        Raises ValueError for a limit below 8.
+
+        >>> import numpy as np, tapead
+        >>> with tapead.Tape() as tape:
+        ...     x = tape.variable(2.0)
+        ...     y = np.log(x) * x
+        >>> print(tape.graph().mermaid().partition("  classDef")[0])
+        flowchart LR
+          v1(["v1<br/>input float64"])
+          v2["v2 = log(v1)<br/>float64"]
+          v3[["v3 = v2 * v1<br/>float64"]]
+          v1 --> v2
+          v2 --> v3
+          v1 --> v3
+        <BLANKLINE>
+        """
+        return graph_of(Nodes(self), limit=limit)
 
     def where_recorded(self, instruction: int) -> str:
         """Say where in the user's code an instruction was recorded."""

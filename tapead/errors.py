@@ -55,5 +55,9 @@ class ExpressionError(TapeadValueError):
     """A formula that cannot be read or computed; its message ends with the formula and a mark under the place."""
 
 
+class TapeadGraphvizError(TapeadError, RuntimeError):
+    """The program that draws graphs is needed, and not installed, or fails."""
+
+
 class CommandError(TapeadError):
     """What a command was asked to do and cannot: shown in one line, without a traceback."""

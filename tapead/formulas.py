@@ -144,7 +144,23 @@ class _Named(ast.NodeTransformer):
         return node
 
 
+#: (expression, names in it) -> what it reads like, for names and numbers that need no brackets
+_TEMPLATES: dict[tuple[object, ...], str] = {}
+_PLAIN = re.compile(r"[^\W\d]\w*|[\d.]+(e[-+]?\d+)?")
+
+
 def _text(tree: ast.expr, names: Mapping[str, str]) -> str:
+    """Write an expression with its names replaced; for plain ones by a template, as a long tape has many like it."""
+    if not all(map(_PLAIN.fullmatch, names.values())):
+        return _written(tree, names)
+    key = (id(tree), *names)  # expressions live for ever
+    template = _TEMPLATES.get(key)
+    if template is None:
+        template = _TEMPLATES[key] = _written(tree, {name: f"{{{name}}}" for name in names})
+    return template.format(**names)
+
+
+def _written(tree: ast.expr, names: Mapping[str, str]) -> str:
     copied = ast.parse(ast.unparse(tree), mode="eval").body
     return ast.unparse(ast.fix_missing_locations(_Named(names).visit(copied)))
 
@@ -208,7 +224,7 @@ def _latex(node: ast.expr, names: Mapping[str, str]) -> str:
         ]
         kinds = (ast.Add, ast.Sub) if isinstance(node.op, ast.Mult) else ()
         right = bracketed(node.right, kinds or (_SUMS if isinstance(node.op, ast.Sub) else ()))
-        left = bracketed(node.left, kinds) if kinds else _latex(node.left, names)
+        left = bracketed(node.left, kinds) if kinds or isinstance(node.left, ast.Compare) else _latex(node.left, names)
         return f"{left} {sign} {right}"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         texts = [_latex(argument, names) for argument in node.args]
@@ -235,7 +251,7 @@ def _template_latex(template: str, fields: Mapping[str, str]) -> str:
 def _scripts(text: str, dollar: str) -> str:
     """Write transposes and inverses as LaTeX's superscripts."""
     for mark, latex in (("⁻ᵀ", r"^{-\top}"), ("⁻¹", "^{-1}"), ("ᵀ", r"^{\top}")):
-        text = text.replace(dollar + mark, latex + dollar).replace(mark, latex)
+        text = text.replace(dollar + mark, latex + dollar).replace(mark, dollar + latex + dollar)
     return text
 
 

@@ -66,13 +66,13 @@ class Cut:
         """Cut the tape: what depends on the tangents goes to the second program."""
         given = [recording.buffers[x.buffer].storage for x in self._inputs]
         late = _dependent(recording, given)
-        second = _part(recording, late)
+        second = recording.part(late)
         residuals = _residuals(second, given, self._made)
         for s in residuals:
             storage = recording.storages[s]
             second.storages[s] = Storage(INPUT, storage.number, storage.size)
         self.second = Program(second, [*given, *residuals], self._made, None, ())
-        first = _part(recording, set(range(len(recording))) - late)
+        first = recording.part(set(range(len(recording))) - late)
         whole = {b.storage: i for i, b in reversed(list(enumerate(recording.buffers)))}  # the first buffer of each
         kept = [whole[s] for s in residuals]
         self.outputs = len(outputs)
@@ -227,15 +227,6 @@ def _dependent(tape: Wengert, given: Sequence[int]) -> set[int]:
             reached.update(of[b] for b in tape.operand_buffers[k] if last.get(of[b], -1) > k)
         if len(late) == before:
             return late
-
-
-def _part(tape: Wengert, instructions: set[int]) -> Wengert:
-    """Give a tape of some of the instructions."""
-    made = Wengert()
-    made.buffers, made.storages = list(tape.buffers), list(tape.storages)
-    for k in sorted(instructions):
-        made.append(tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k], tape.parameters[k], tape.places[k])
-    return made
 
 
 def _residuals(tape: Wengert, given: Sequence[int], outputs: Sequence[int]) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from .binding import Binding, idle, let_call
 from .errors import TapeadTypeError, TapeadValueError
+from .graph import LIMIT, Graph
 from .kernels import library, objects
 from .profiling import Profile, profile_trace
 from .program import GuardFailed
@@ -191,9 +192,34 @@ class Replayed:
             x[...] = made
         return out
 
+    def graph(self, *args: Any, colour: str | None = None, limit: int | None = LIMIT, **kwargs: Any) -> Graph:
+        """Give the computational graph of a call, or of the last one; see `tapead.grad(f).graph`."""
+        return graph_call(self, partial(self, *args, **kwargs), args, kwargs, colour, limit)
+
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Time a call, row by row; see `tapead.profile`."""
         return profile_call(self, partial(self, *args, **kwargs), args, kwargs)
+
+
+def graph_call(
+    replayed: Any, call: Callable[[], Any], args: Any, kwargs: Any, colour: str | None, limit: int | None
+) -> Graph:
+    """Do a call, if there are arguments, and give the graph of the trace that the last call ran."""
+    if live_recordings():
+        raise TapeadTypeError("graph shows replays: it cannot be used while a function is traced")
+    if colour not in (None, "time"):
+        raise TapeadValueError(f'colour must be "time" or None, not {colour!r}')
+    seconds = None
+    if colour == "time":
+        if not args and not kwargs:
+            raise TapeadTypeError('colour="time" times a call: give graph the arguments')
+        seconds = [row.seconds for row in profile_call(replayed, call, args, kwargs).rows[1:]]
+    elif args or kwargs:
+        call()
+    if replayed.last is None:
+        raise TapeadTypeError(f"{replayed!r} was not called yet: give graph its arguments")
+    graph: Graph = replayed.last.graph(replayed.function, seconds, limit)
+    return graph
 
 
 def profile_call(replayed: Any, call: Callable[[], Any], args: Any, kwargs: Any) -> Profile:

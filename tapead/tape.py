@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
@@ -150,6 +150,15 @@ class Wengert:
         self.parameters.append(parameters)
         self.places.append(place)
         return len(self.ops) - 1
+
+    def part(self, instructions: Iterable[int]) -> "Wengert":
+        """Give a tape of some of the instructions, in their order; buffers and storages keep their numbers."""
+        made, kept = Wengert(), sorted(instructions)
+        made.buffers, made.storages = list(self.buffers), list(self.storages)
+        for column in ("ops", "operand_buffers", "result_buffers", "parameters", "places"):
+            whole = getattr(self, column)
+            setattr(made, column, [whole[k] for k in kept])
+        return made
 
     def layout(self, buffer: int) -> Layout:
         """Give a buffer as kernels see it."""

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .binding import Binding, bind
-from .calling import call, checked_output, function_code, split
+from .calling import argument_names, call, checked_output, function_code, split
+from .graph import LIMIT, Graph
 from .kernels.table import Structural
 from .passes import OWN
 from .program import Program
@@ -87,6 +88,7 @@ class Trace:
     ) -> None:
         recording = Recording(replays=True)
         recording.forced = list(forced)
+        self.arguments = structure
         by = () if wrt is None else wrt
         self.traced = [i for i, leaf in enumerate(leaves) if is_traced(leaf)]
         opaque = [leaf for i, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray) and not is_traced(leaf)]
@@ -161,6 +163,13 @@ class Trace:
         if self.program.is_large(self.program.wrt[k]):
             return slopes
         return slopes.copy() if type(leaves[self.traced[self.program.wrt[k]]]) is np.ndarray else slopes[()]
+
+    def graph(
+        self, function: Callable[..., Any], seconds: Sequence[float] | None = None, limit: int | None = LIMIT
+    ) -> Graph:
+        """Give the computational graph of the program; inputs are called as the function calls them."""
+        names = argument_names(function, self.arguments)
+        return self.program.graph({k: names[i] for k, i in enumerate(self.traced)}, seconds, limit)
 
     @property
     def is_flat(self) -> bool:

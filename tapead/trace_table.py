@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -12,10 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .calling import function_code, name_of
+from .calling import argument_names, function_code, name_of
 from .check import numerical_grad
 from .errors import TapeadTypeError, TapeadValueError
 from .formulas import BAR, adjoint_formula, adjoint_latex, adjoint_name, formula_latex
+from .graph import LIMIT, Graph, Group, graph_of
 from .markup import table
 from .nodes import GUARD, JOIN, OPERATION, VIEW, WRITE, Node
 from .observation import Observation, Part, observe
@@ -177,6 +177,32 @@ class TraceTable:
             "checks": checks,
             "warnings": list(self.warnings),
         }
+
+    def graph(self, colour: str | None = None, limit: int | None = LIMIT) -> Graph:
+        """Give the computational graph with the values in it; colour="adjoint" shades nodes by the size of their adjoints.
+
+        The frames are the blocks. Raises ValueError for another colour, or a limit below 8.
+        """
+        if colour not in (None, "adjoint"):
+            raise TapeadValueError(f'colour must be "adjoint" or None, not {colour!r}')
+        seen, notes, sizes = self.observation, {}, {}
+        for node, row in zip(seen.nodes.all, self.rows, strict=True):
+            texts = [] if row.kind in (GUARD, CONSTANT) else [value_text(row.value, self.whole_values, row.name)]
+            if colour and row.adjoint is not None:
+                bar = adjoint_name(row.name)
+                text = value_text(row.adjoint, self.whole_values, bar)
+                texts.append(text if text.startswith("‖") else f"{bar} = {text}")
+                sizes[node.index] = float(np.sqrt(np.mean(np.square(row.adjoint)))) if np.size(row.adjoint) else 0.0
+            if texts:
+                notes[node.index] = "\n".join(texts)
+        largest = max((size for size in sizes.values() if math.isfinite(size)), default=0.0) or 1.0
+        blocks: dict[int, list[int]] = {}
+        for node, row in zip(seen.nodes.all, self.rows, strict=True):
+            if row.block is not None:
+                blocks.setdefault(row.block, []).extend(node.instructions)
+        groups = [Group(f"block {number}", tuple(ks)) for number, ks in blocks.items()]
+        shades = {n: size / largest for n, size in sizes.items()}
+        return graph_of(seen.nodes, seen.outputs, groups, notes, shades, limit)
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
@@ -359,7 +385,7 @@ def trace_table(
     """
     if mode not in ("forward", "reverse", "both"):
         raise TapeadValueError(f'mode must be "forward", "reverse" or "both", not {mode!r}')
-    names = _argument_names(f, len(args)) if names is None else names
+    names = argument_names(f, flatten((tuple(range(len(args))), {}))[1]) if names is None else names
     if len(names) != len(args):
         raise TapeadValueError(f"{len(names)} names were given for {len(args)} arguments")
     if isinstance(wrt, str):
@@ -381,16 +407,6 @@ def trace_table(
         whole_values=values,
         observation=seen,
     )
-
-
-def _argument_names(f: Any, count: int) -> list[str]:
-    """Name the arguments as f's parameters; x1, x2, ... where it does not tell."""
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return [named[k] if k < len(named) else f"x{k + 1}" for k in range(count)]
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -510,8 +526,8 @@ def _escaped(text: str) -> str:
 # ---- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def value_text(value: Any, whole: bool = False) -> str:
-    """Write a number to three decimals (four digits, where that says more), a short array, or a long one's norm."""
+def value_text(value: Any, whole: bool = False, name: str = "·") -> str:
+    """Write a number to three decimals (three digits, where that says more), a short array, or the norm of a long one."""
     if value is None:
         return ""
     array = np.asarray(value)
@@ -522,7 +538,7 @@ def value_text(value: Any, whole: bool = False) -> str:
     if array.dtype.kind != "f":
         return f"{array.size:,} numbers"
     finite = np.isfinite(array)
-    norm = f"‖·‖ = {_number_text(np.sqrt(np.sum(np.square(array[finite], dtype=float))))}"
+    norm = f"‖{name}‖ = {_number_text(np.sqrt(np.sum(np.square(array[finite], dtype=float))))}"
     strange = int(array.size - finite.sum())
     return f"{norm}, {strange:,} not finite" if strange else norm
 

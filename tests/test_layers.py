@@ -48,9 +48,12 @@ record
 indexing protocols
 binding
 program
+framing
 plan
 memory order passes blocks
 splitting parallel
+graph
+folding drawing
 nodes
 formulas
 grouping
