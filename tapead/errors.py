@@ -55,6 +55,10 @@ class TapeadModuleNotFoundError(TapeadError, ModuleNotFoundError):
     """A package of an optional extra is needed, and not installed."""
 
 
+class ExpressionError(TapeadValueError):
+    """A formula that cannot be read or computed; its message ends with the formula and a mark under the place."""
+
+
 class TapeadGraphvizError(TapeadError, RuntimeError):
     """The program that draws graphs is needed, and not installed, or fails."""
 

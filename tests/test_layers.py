@@ -14,9 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 STOREYS = """
 __main__
 cli
-commands.demo commands.warmup commands.info commands.__init__
+commands.demo commands.trace commands.warmup commands.info commands.__init__
 demo
 warm
+sources
+expression
+vocabulary
 __init__
 trace_table
 explanation
