@@ -12,6 +12,7 @@ from .adjoint import pull
 from .errors import TapeadTypeError, TapeadValueError
 from .finite import look_at_result, watching
 from .graph import LIMIT, Graph, graph_of
+from .markup import table
 from .nodes import Nodes
 from .program import Program
 from .record import Recording
@@ -23,7 +24,7 @@ class Tape(Recording):
     """Record NumPy code as it runs; then sweep the tape back once for the gradients.
 
     `variable(x)` makes a traced value of an array (float64 or float32) or float; `backward(y)` puts the gradients
-    into the variables' `grad`. `print(tape)` lists the instructions; `opcodes`, `operands` and `outputs` are its
+    into the variables' `grad`. `print(tape)` lists its values, `graph()` draws them; `opcodes`, `operands` and `outputs` are its
     columns. Raises TypeError for values that cannot be differentiated, ValueError for a y of more than one element.
 
     >>> import numpy as np, tapead
@@ -130,7 +131,11 @@ class Tape(Recording):
         return self.structural(name, *operands)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
-        return self.listing()
+        return Nodes(self).listing()
+
+    def _repr_html_(self) -> str:
+        title = f"Tape of {len(self):,} instructions"
+        return table(title, ("node", "formula", "type", "line"), Nodes(self).cells())
 
     def graph(self, limit: int | None = LIMIT) -> Graph:
         """Give the computational graph of what was recorded, to be drawn; results are what nothing reads.

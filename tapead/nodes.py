@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from .formulas import formula, number_text, place_text
 from .grouping import WRITES
 from .kernels.table import OPS
-from .tape import CONSTANT, INPUT, Buffer, Place, Wengert
+from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_number
 
 OPERATION, VIEW, WRITE, JOIN, GUARD = "op", "view", "write", "join", "guard"
 
 COPY = OPS["copy"]
+
+#: rows that a table in a notebook shows at the most
+ROWS_SHOWN = 100
 
 #: where in its storage a buffer is: offset, shape and strides, without axes of one element
 Stretch = tuple[int, tuple[int, ...], tuple[int, ...]]
@@ -106,6 +110,27 @@ class Nodes:
         if node >= 0:
             return self.all[node].name
         return number_text(self.tape.storages[self.tape.buffers[buffer].storage].data.reshape(-1)[0].item())
+
+    def listing(self) -> str:
+        """List the nodes, one a line: `v3 = log(v1)  float64[2]`."""
+        return "\n".join(
+            " = ".join(part for part in (name, text) if part) + f"  {kind}" for name, text, kind, _ in self.cells(None)
+        )
+
+    def cells(self, limit: int | None = ROWS_SHOWN) -> list[tuple[str, str, str, str]]:
+        """Give name, formula, type and line of each node; beginning and end of many."""
+        shown = self.all if limit is None or len(self) <= limit else [*self.all[: limit // 2], *self.all[-limit // 2 :]]
+        cells = []
+        for node in shown:
+            file = "" if node.place is None else PurePath(node.place[0].co_filename).name
+            line = "" if node.place is None else f"{file}:{line_number(node.place)}"
+            text = node.label or node.formula or node.kind
+            cells.append(
+                ("" if node.kind == GUARD else node.name, text, "guard" if node.kind == GUARD else node.type, line)
+            )
+        if len(shown) < len(self):
+            cells.insert(len(shown) // 2, ("", f"... {len(self) - len(shown):,} more ...", "", ""))
+        return cells
 
     # ---- making ------------------------------------------------------------------------------------------------------
 

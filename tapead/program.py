@@ -42,6 +42,8 @@ from .kernels.constants import (
     ZERO_COUNT,
     ZERO_FROM,
 )
+from .markup import table
+from .nodes import Nodes
 from .parallel import pool_table
 from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner, Row
 from .tape import CONSTANT, STORED, Wengert, describe
@@ -220,6 +222,11 @@ class Program:
         names = {self.inputs[i]: label for i, label in (labels or {}).items()}
         outputs = [*([] if self.target is None else [self.target]), *self.outputs]
         return graph_of_plan(self.plan, self.tape, outputs, names, seconds, limit)
+
+    def _repr_html_(self) -> str:
+        rows, arena = len(self.plan.rows), self.arena_bytes
+        title = f"Program of {self.plan.needed:,} instructions, run as {rows:,} rows in an arena of {arena:,} bytes"
+        return table(title, ("node", "formula", "type", "line"), Nodes(self.tape).cells())
 
     @property
     def arena_bytes(self) -> int:

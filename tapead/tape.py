@@ -191,55 +191,6 @@ class Wengert:
         """The buffer that each instruction writes, read-only; -1 where it writes none."""
         return _frozen([results[0] if results else -1 for results in self.result_buffers])
 
-    def listing(self) -> str:
-        """List the tape: inputs and constants, then an instruction a line, `v3 = tanh v2`, with shapes and views."""
-        lines = []
-        defined: set[int] = set()
-        bases: dict[int, int] = {}  # storage -> the buffer that it is named after
-
-        def name(buffer: int) -> str:
-            b = self.buffers[buffer]
-            storage = self.storages[b.storage]
-            if storage.kind == CONSTANT and storage.size == 1:
-                return repr(storage.data.reshape(-1)[0].item())
-            define(buffer)
-            return f"v{buffer}"
-
-        def kind(buffer: int) -> str:
-            b = self.buffers[buffer]
-            return f"{b.dtype.name}[{', '.join(map(str, b.shape))}]" if b.shape else b.dtype.name
-
-        def define(buffer: int) -> None:
-            if buffer in defined:
-                return
-            defined.add(buffer)
-            b = self.buffers[buffer]
-            storage = self.storages[b.storage]
-            base = bases.get(b.storage)
-            if base is None or base == buffer:
-                bases.setdefault(b.storage, buffer)
-                if storage.kind != VALUE:
-                    lines.append(f"v{buffer} = {storage.kind}  {kind(buffer)}")
-            else:
-                place = f"offset {b.offset}, strides ({', '.join(map(str, b.strides))})"
-                lines.append(f"v{buffer} = view of v{base}: {place}  {kind(buffer)}")
-
-        for index, buffer in enumerate(self.buffers):
-            if self.storages[buffer.storage].kind == INPUT and buffer.storage not in bases:
-                define(index)
-        for k, op in enumerate(self.ops):
-            operands = [name(b) for b in self.operand_buffers[k]]
-            results = self.result_buffers[k]
-            parameters = self.parameters[k]
-            for b in results:
-                bases.setdefault(self.buffers[b].storage, b)
-                define(b)
-            text = f"{', '.join(f'v{b}' for b in results)} = {op.name} {', '.join(operands)}"
-            if parameters:
-                text += "  {" + ", ".join(f"{key}: {value}" for key, value in parameters.items()) + "}"
-            lines.append(text + (f"  {kind(results[0])}" if results else ""))
-        return "\n".join(lines)
-
 
 def _frozen(rows: list[Any]) -> npt.NDArray[np.int64]:
     array = np.array(rows, np.int64)
