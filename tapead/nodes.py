@@ -7,18 +7,22 @@ in the code stand in the formulas themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from .formulas import formula, number_text, place_text
 from .grouping import WRITES
 from .kernels.table import OPS
-from .tape import CONSTANT, INPUT, Buffer, Place, Wengert
+from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_number
 
 OPERATION, VIEW, WRITE, JOIN, GUARD = "op", "view", "write", "join", "guard"
 
 COPY = OPS["copy"]
+
+#: rows that a table in a notebook shows at the most
+ROWS_SHOWN = 100
 
 #: where in its storage a buffer is: offset, shape and strides, without axes of one element
 Stretch = tuple[int, tuple[int, ...], tuple[int, ...]]
@@ -63,19 +67,22 @@ class Node:
 class Nodes:
     """The nodes of a tape in order, and for each instruction which nodes its operands are.
 
-    labels name storages of inputs as the user does. An operand that is a number of the code has no node (-1).
+    labels name storages of inputs as the user does. An operand that is a number of the code has no node (-1), nor has an
+    instruction that is skipped.
     """
 
     tape: Wengert
     labels: Mapping[int, str] = field(default_factory=dict)
+    skipped: Collection[int] = ()
 
     def __post_init__(self) -> None:
         tape = self.tape
         self.all: list[Node] = []
         #: instruction -> the nodes of its operands
         self.operands: list[tuple[int, ...]] = []
-        #: instruction -> the node of its (first) result
-        self.made: list[int] = []
+        #: instruction -> the nodes that it makes: those of its first result, and of others that somebody reads
+        self.made: list[list[int]] = []
+        self._unread: dict[int, tuple[int, int, str]] = {}  # storage of a further result -> instruction, part, formula
         self._of_place: dict[int, dict[Stretch, int]] = {}  # storage -> place in it -> node, until it is assigned to
         self._holds: dict[int, int] = {}  # storage -> the node of all that it holds now
         self._joins = self._find_joins()
@@ -103,6 +110,27 @@ class Nodes:
         if node >= 0:
             return self.all[node].name
         return number_text(self.tape.storages[self.tape.buffers[buffer].storage].data.reshape(-1)[0].item())
+
+    def listing(self) -> str:
+        """List the nodes, one a line: `v3 = log(v1)  float64[2]`."""
+        return "\n".join(
+            " = ".join(part for part in (name, text) if part) + f"  {kind}" for name, text, kind, _ in self.cells(None)
+        )
+
+    def cells(self, limit: int | None = ROWS_SHOWN) -> list[tuple[str, str, str, str]]:
+        """Give name, formula, type and line of each node; beginning and end of many."""
+        shown = self.all if limit is None or len(self) <= limit else [*self.all[: limit // 2], *self.all[-limit // 2 :]]
+        cells = []
+        for node in shown:
+            file = "" if node.place is None else PurePath(node.place[0].co_filename).name
+            line = "" if node.place is None else f"{file}:{line_number(node.place)}"
+            text = node.label or node.formula or node.kind
+            cells.append(
+                ("" if node.kind == GUARD else node.name, text, "guard" if node.kind == GUARD else node.type, line)
+            )
+        if len(shown) < len(self):
+            cells.insert(len(shown) // 2, ("", f"... {len(self) - len(shown):,} more ...", "", ""))
+        return cells
 
     # ---- making ------------------------------------------------------------------------------------------------------
 
@@ -137,6 +165,9 @@ class Nodes:
         storage = tape.storages[b.storage]
         if storage.kind == CONSTANT and storage.size == 1:
             return -1
+        if b.storage in self._unread:
+            k, part, text = self._unread.pop(b.storage)
+            return self._result(k, part, text, tape.result_buffers[k][part])
         if b.storage not in self._holds:
             kind = CONSTANT if storage.kind == CONSTANT else JOIN
             return self._enter(kind, kind, "", buffer)
@@ -147,9 +178,13 @@ class Nodes:
     def _instruction(self, k: int) -> None:
         tape = self.tape
         op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
+        if k in self.skipped:
+            self.operands.append((-1,) * len(operands))
+            self.made.append([])
+            return
         nodes = tuple(self._node(b) for b in operands)
         self.operands.append(nodes)
-        self.made.append(-1)
+        self.made.append([])
         sources = tuple(n for n in nodes if n >= 0)
         texts = [self.text(b, n) for b, n in zip(operands, nodes, strict=True)]
         place = tape.places[k]
@@ -158,7 +193,7 @@ class Nodes:
             text = f"{texts[0]} is what it was" if expected is None else f"{texts[0]} is {bool(expected)}"
             shown = Node(len(self.all), GUARD, op.name, text, (), "bool", -1, -1, sources, (k,), place=place)
             self.all.append(shown)
-            self.made[k] = shown.index
+            self.made[k] = [shown.index]
             return
         storage = tape.buffers[results[0]].storage
         if op.name in WRITES:
@@ -167,12 +202,18 @@ class Nodes:
             self._join(k, storage)
         else:
             text = formula(op, texts, tape.parameters[k], tape.buffers[results[0]], tape.buffers[operands[0]])
-            for part, result in enumerate(results):
-                more = {"operands": sources, "instructions": (k,), "place": place, "part": part}
-                made = self._enter(
-                    OPERATION, op.name, text if not part else f"result {part + 1} of {text}", result, **more
-                )
-                self.made[k] = made if not part else self.made[k]
+            self._result(k, 0, text, results[0])
+            for part, result in enumerate(results[1:], 1):
+                self._unread[tape.buffers[result].storage] = k, part, text
+
+    def _result(self, k: int, part: int, text: str, buffer: int) -> int:
+        sources = tuple(n for n in self.operands[k] if n >= 0)
+        more = {"operands": sources, "instructions": (k,), "place": self.tape.places[k], "part": part}
+        made = self._enter(
+            OPERATION, self.tape.ops[k].name, f"result {part + 1} of {text}" if part else text, buffer, **more
+        )
+        self.made[k].append(made)
+        return made
 
     def _write(self, k: int, storage: int, sources: tuple[int, ...], texts: list[str]) -> None:
         """Enter what an array holds after an assignment: a new node, whose views are new ones, too."""
@@ -193,7 +234,7 @@ class Nodes:
             instructions=(k,),
             place=tape.places[k],
         )
-        self.made[k] = made
+        self.made[k] = [made]
 
     def _join(self, k: int, storage: int) -> None:
         """Enter the array that parts are joined to, when the last of them is written."""
@@ -218,7 +259,7 @@ class Nodes:
         if whole is None:
             self.all[made].shape = (size,)
         for p in parts:
-            self.made[p] = made
+            self.made[p] = [made]
 
 
 def _stretch(b: Buffer) -> Stretch:
