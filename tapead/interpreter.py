@@ -26,7 +26,7 @@ from .tensor import Tensor
 from .tree import flatten, is_traced, normal, unflatten
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Numbers:
     """A kind of number: `functions` has what the op table calls, `where` and `abs` among them.
 
@@ -67,23 +67,30 @@ def parsed(expression: str) -> ast.expr:
     return ast.parse(expression, mode="eval").body
 
 
-def evaluate(expression: str, values: Mapping[str, Any], numbers: Numbers) -> Any:
-    """Evaluate an expression of the op table on values of its letters."""
+@cache
+def evaluator(expression: str, numbers: Numbers) -> Callable[[Mapping[str, Any]], Any]:
+    """Give a function that evaluates an expression of the op table on values of its letters."""
 
-    def of(node: ast.expr) -> Any:
+    def of(node: ast.AST) -> Callable[[Mapping[str, Any]], Any]:
         if isinstance(node, ast.Name):
-            return values[node.id]
+            name = node.id
+            return lambda values: values[name]
         if isinstance(node, ast.Constant):
-            return numbers.convert(node.value)
+            constant = numbers.convert(node.value)
+            return lambda values: constant
         if isinstance(node, ast.UnaryOp):
-            return known(node.op)(of(node.operand))
+            return applied(known(node.op), node.operand)
         if isinstance(node, ast.BinOp):
-            return known(node.op)(of(node.left), of(node.right))
+            return applied(known(node.op), node.left, node.right)
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            return known(node.ops[0])(of(node.left), of(node.comparators[0]))
+            return applied(known(node.ops[0]), node.left, node.comparators[0])
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in numbers.functions:
-            return numbers.functions[node.func.id](*map(of, node.args))
+            return applied(numbers.functions[node.func.id], *node.args)
         raise NoRule
+
+    def applied(f: Callable[..., Any], *nodes: ast.AST) -> Callable[[Mapping[str, Any]], Any]:
+        parts = [of(node) for node in nodes]
+        return lambda values: f(*[part(values) for part in parts])
 
     def known(node: ast.AST) -> Callable[..., Any]:
         name = type(node).__name__
@@ -165,8 +172,10 @@ class Interpreter:
             if kinds[0] == "b":
                 expression = "where(x, 1, 0)"
 
+        value = evaluator(expression, self.numbers)
+
         def element(*values: Any) -> Any:
-            return evaluate(expression, dict(zip("xyw", values, strict=False)), self.numbers)
+            return value(dict(zip("xyw", values, strict=False)))
 
         return np.frompyfunc(element, len(operands), 1)(*map(self.get, operands))
 

@@ -142,22 +142,26 @@ class Precise:
         ((leaf, self._storage),) = recorded.inputs.items()
         self.point: list[float] = np.asarray(recorded.leaves[leaf], float).reshape(-1).tolist()
 
-    def value(self, moved: int | None = None, step: Any = 0) -> Any:
-        """Evaluate at the point, one coordinate of which is moved by a step."""
+    def value(self, step: Any = 0, direction: Sequence[float] | None = None) -> Any:
+        """Evaluate at the point, or a step away from it along a direction."""
         mp = require("mpmath", "a reference in high precision")
         with mp.workdps(DIGITS):
-            numbers = mpmath_numbers()
             x = [mp.mpf(v) for v in self.point]
-            if moved is not None:
-                x[moved] += mp.mpf(step)
-            interpreter = Interpreter(self._recorded.tape, numbers)
+            if direction is not None:
+                x = [v + step * mp.mpf(d) for v, d in zip(x, direction, strict=True)]
+            interpreter = Interpreter(self._recorded.tape, mpmath_numbers())
             interpreter.put(self._storage, x)
             interpreter.run()
             return interpreter.get(self._recorded.outputs[0]).reshape(-1)[0]
 
-    def slopes(self, coordinates: Sequence[int]) -> list[Any]:
-        """Give the derivatives by some coordinates, to about 40 digits where the function is smooth."""
+    def slope(self, direction: Sequence[float]) -> Any:
+        """Give the derivative along a direction, to about 40 digits where the function is smooth."""
         mp = require("mpmath", "a reference in high precision")
         with mp.workdps(DIGITS):
             h = mp.mpf(STEP)
-            return [(self.value(i, h) - self.value(i, -h)) / (2 * h) for i in coordinates]
+            return (self.value(h, direction) - self.value(-h, direction)) / (2 * h)
+
+    def partials(self, coordinates: Sequence[int]) -> list[Any]:
+        """Give the derivatives by some coordinates."""
+        n = len(self.point)
+        return [self.slope([float(i == k) for i in range(n)]) for k in coordinates]

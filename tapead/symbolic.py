@@ -43,7 +43,7 @@ class Symbolic:
         >>> print(f.derivative(f.symbols[0]))
         2*x*y
         """
-        known = set(_elements(self.symbols))
+        known = set(filter(_is_symbol, _elements(self.symbols)))
         wrong = [symbol for symbol in by if symbol not in known]
         if wrong or not by:
             named = ", ".join(sorted(map(str, known)))
@@ -53,7 +53,8 @@ class Symbolic:
         return Symbolic(_each(self.expression, lambda e: functools.reduce(_slope, by, e)), self.symbols)
 
     def gradient(self) -> Symbolic:
-        """Differentiate by every symbol, each partial expanded for itself: shaped like the argument, or like all in a tuple.
+        """Differentiate by every symbol, each partial expanded for itself: shaped like the argument that has symbols, or a
+        tuple of such, where there are several.
 
         Raises TypeError where the formula is not one expression.
 
@@ -63,7 +64,8 @@ class Symbolic:
         """
         if not isinstance(self.expression, require("sympy", "tapead.symbolic").Expr):
             raise TapeadTypeError("the gradient is that of one expression: this formula has several; use derivative")
-        made = tuple(_each(symbols, lambda s: _slope(self.expression, s)) for symbols in self.symbols)
+        named = [symbols for symbols in self.symbols if any(map(_is_symbol, _elements(symbols)))]
+        made = tuple(_each(symbols, lambda s: _slope(self.expression, s)) for symbols in named)
         return Symbolic(made[0] if len(made) == 1 else made, self.symbols)
 
     def operations(self) -> Operations:
@@ -157,7 +159,7 @@ def function(expression: Any, symbols: Any = None) -> Callable[..., Any]:
     arguments = tuple(symbols) if isinstance(symbols, list | tuple) else (symbols,)
     expression = _plain(sympy, expression)
     arguments = tuple(_plain(sympy, a) for a in arguments)
-    known = {s for s in _elements(arguments) if isinstance(s, sympy.Symbol)}
+    known = set(filter(_is_symbol, _elements(arguments)))
     for part in _elements(expression):
         if not isinstance(part, sympy.Basic):
             raise TapeadTypeError(f"a {type(part).__name__} is no SymPy expression: {part!r}")
@@ -231,7 +233,10 @@ def _named(recorded: Recorded, names: Sequence[str], args: Sequence[Any]) -> lis
 def _bind(sympy: Any, symbol: Any, value: Any, bound: dict[Any, Any]) -> None:
     """Map symbols to the values of an argument."""
     if isinstance(symbol, sympy.Symbol):
-        bound[symbol] = value if find_tensor(value) is not None else np.asarray(value, float)[()]
+        if find_tensor(value) is None:
+            value = np.asarray(value)
+            value = (value if value.dtype.kind == "f" else value.astype(float))[()]
+        bound[symbol] = value
     elif isinstance(symbol, np.ndarray) and symbol.dtype == object:
         if np.shape(value) != symbol.shape:
             raise TapeadValueError(f"an argument has shape {np.shape(value)}; its symbols have {symbol.shape}")
@@ -262,6 +267,10 @@ def _plain(sympy: Any, tree: Any) -> Any:
 # ---- expressions -------------------------------------------------------------------------------------------------
 
 
+def _is_symbol(x: Any) -> bool:
+    return isinstance(x, require("sympy", "tapead.symbolic").Symbol)
+
+
 def _elements(tree: Any) -> list[Any]:
     """Give all expressions of a tree of arrays."""
     return [e for leaf in flatten(tree)[0] for e in (leaf.reshape(-1) if isinstance(leaf, np.ndarray) else [leaf])]
@@ -284,8 +293,8 @@ def _each(tree: Any, f: Callable[[Any], Any], lists: bool = False) -> Any:
 def _slope(e: Any, symbol: Any) -> Any:
     """Differentiate by a symbol; what rounds has slope 0."""
     sympy = require("sympy", "tapead.symbolic")
-    if not isinstance(symbol, sympy.Symbol):
-        return symbol  # an argument that is no symbol
+    if not _is_symbol(symbol):
+        return sympy.S.Zero  # by a number in a tree that has symbols, too
     if not isinstance(e, sympy.Expr):
         raise TapeadTypeError(f"truth values have no derivative: {e}")
     real = _real_functions()
@@ -303,22 +312,13 @@ def _real_functions() -> dict[Any, Any]:
     """Give stand-ins for those of SymPy's functions that it differentiates as complex ones, or not at all."""
     sympy = require("sympy", "tapead.symbolic")
 
-    class Sign(sympy.Function):  # type: ignore[misc]
-        def fdiff(self, argindex: int = 1) -> Any:
-            return 2 * sympy.DiracDelta(self.args[0])
+    def standing(name: str, slope: Callable[[Any], Any]) -> Any:
+        return type(name, (sympy.Function,), {"fdiff": lambda self, argindex=1: slope(self.args[0])})
 
-    class Absolute(sympy.Function):  # type: ignore[misc]
-        def fdiff(self, argindex: int = 1) -> Any:
-            return Sign(self.args[0])
-
-    class Floor(sympy.Function):  # type: ignore[misc]
-        def fdiff(self, argindex: int = 1) -> Any:
-            return sympy.S.Zero
-
-    class Ceiling(Floor):
-        pass
-
-    return {sympy.Abs: Absolute, sympy.sign: Sign, sympy.floor: Floor, sympy.ceiling: Ceiling}
+    sign = standing("Sign", lambda u: 2 * sympy.DiracDelta(u))
+    absolute = standing("Absolute", sign)
+    floor, ceiling = (standing(name, lambda u: sympy.S.Zero) for name in ("Floor", "Ceiling"))
+    return {sympy.Abs: absolute, sympy.sign: sign, sympy.floor: floor, sympy.ceiling: ceiling}
 
 
 def _choices(sympy: Any) -> tuple[Any, ...]:

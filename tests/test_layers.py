@@ -16,6 +16,7 @@ __main__
 cli
 commands.demo commands.trace commands.compare commands.warmup commands.info commands.__init__
 demo
+plots
 warm comparison
 sources
 expression

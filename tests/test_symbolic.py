@@ -95,6 +95,16 @@ def test_arrays_and_trees():
     assert r"\quad" in f.latex()
 
 
+def test_arguments_that_are_no_symbols():
+    f = symbolic.expression(lambda x, n, how: x**n if how == "power" else x, 2.0, 3, "power")
+    (x, n, how) = f.symbols
+    assert (n, how) == (3, "power")
+    assert f.gradient().expression == 3 * x**2
+    assert symbolic.function(f)(2.0, 3, "power") == 8.0
+    g = symbolic.expression(lambda p: p["x"] ** p["n"], {"x": 2.0, "n": 2})
+    assert g.gradient().expression == {"x": 2 * g.symbols[0]["x"], "n": 0}
+
+
 def test_choices_become_formulas():
     f = symbolic.expression(lambda x, y: np.where(x < y, np.maximum(x, 0), np.minimum(x, abs(y))), 1.0, 2.0)
     x, y = f.symbols
@@ -265,6 +275,20 @@ def test_functions_act_on_arrays_element_by_element():
     a, b = np.linspace(0, 1, 6).reshape(2, 3), np.arange(3.0)
     np.testing.assert_allclose(f(a, b), np.sin(a) * b)
     np.testing.assert_allclose(tapead.grad(lambda a: np.sum(f(a, b)))(a), np.cos(a) * b)
+
+
+def test_single_precision_stays():
+    f = symbolic.function(sympy.sin(x) * y + sympy.Rational(1, 3), [x, y])
+    a = np.linspace(0, 1, 4, dtype=np.float32)
+    assert f(a, a).dtype == np.float32
+    assert tapead.grad(lambda a: np.sum(f(a, a)))(a).dtype == np.float32
+
+
+def test_second_derivatives():
+    f = symbolic.function(sympy.sin(x * y) + sympy.Max(x, y) ** 3, [[x, y]])
+    at = np.array([0.4, 0.7])
+    hessian = sympy.hessian(sympy.sin(x * y) + y**3, (x, y)).subs({x: 0.4, y: 0.7})
+    np.testing.assert_allclose(tapead.hessian(f)(at), np.array(hessian.tolist(), float), rtol=1e-12)
 
 
 def test_matrices_and_lists_become_arrays():
