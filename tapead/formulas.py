@@ -145,7 +145,7 @@ class _Named(ast.NodeTransformer):
 
 
 #: (expression, names in it) -> what it reads like, for names and numbers that need no brackets
-_TEMPLATES: dict[tuple[int | str, ...], str] = {}
+_TEMPLATES: dict[tuple[object, ...], str] = {}
 _PLAIN = re.compile(r"[^\W\d]\w*|[\d.]+(e[-+]?\d+)?")
 
 
