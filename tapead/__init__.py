@@ -16,6 +16,7 @@ from .record import stop_gradient
 from .rules import checkpoint, custom_jvp, custom_vjp
 from .switches import PASSES, options
 from .tensor import Tensor
+from .trace_table import trace_table
 
 try:
     __version__ = version("tapead")
@@ -53,6 +54,7 @@ __all__ = [
     "set_threads",
     "stop_gradient",
     "threads",
+    "trace_table",
     "value_and_grad",
     "vhp",
     "vjp",

@@ -7,6 +7,7 @@ from typing import Any
 
 from .api import Differentiated
 from .errors import TapeadTypeError
+from .markup import table
 from .order import REVERSE, TURN
 from .profiling import Profile
 from .replayed import Replayed
@@ -36,19 +37,24 @@ class Explanation:
     reasons: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.function}: {self.traces} trace{'s' * (self.traces != 1)} kept",
-            f"instructions  {self.instructions:,} recorded, {self.needed:,} after the passes",
-            f"rows          {self.rows:,} to run; {self.blocks:,} blocks, {self.turned:,} of them both sweeps at a stroke",
-            f"arena         {self.arena_bytes:,} bytes; {self.own_bytes:,} if nothing shared memory",
-            f"guards        {self.guards:,}",
+        lines = [self._title(), *(f"{name:<14}{account}" for name, account in self._accounts())]
+        return "\n".join(lines + [f"  {reason}" for reason in self.reasons])
+
+    def _repr_html_(self) -> str:
+        return table(self._title(), (), self._accounts() + [("", reason) for reason in self.reasons])
+
+    def _title(self) -> str:
+        return f"{self.function}: {self.traces} trace{'s' * (self.traces != 1)} kept"
+
+    def _accounts(self) -> list[tuple[str, str]]:
+        no = "no, traced again at every call, because a number leaves the tape:"
+        return [
+            ("instructions", f"{self.instructions:,} recorded, {self.needed:,} after the passes"),
+            ("rows", f"{self.rows:,} to run; {self.blocks:,} blocks, {self.turned:,} of them both sweeps at a stroke"),
+            ("arena", f"{self.arena_bytes:,} bytes; {self.own_bytes:,} if nothing shared memory"),
+            ("guards", f"{self.guards:,}"),
+            ("replayed", "yes" if self.replays else no),
         ]
-        if self.replays:
-            lines.append("replayed      yes")
-        else:
-            lines.append("replayed      no, traced again at every call, because a number leaves the tape:")
-            lines += [f"  {reason}" for reason in self.reasons]
-        return "\n".join(lines)
 
 
 def explain(vg: Any, *args: Any, **kwargs: Any) -> Explanation:

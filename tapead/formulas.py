@@ -46,7 +46,7 @@ def formula(
             return f"{op.name}({', '.join(operands)})"
         return _text(_expression(op.value), dict(zip("xyw", operands, strict=False)))
     if isinstance(op, Structural) and op.formula:
-        return op.formula.format(**_fields(operands), axes=_axes(result, operand))
+        return str(op.formula.format(**_fields(operands), axes=_axes(result, operand)))
     more = [f"{key}={value}" for key, value in (parameters or {}).items()]
     return f"{op.name}({', '.join([*operands, *more])})"
 
@@ -62,7 +62,7 @@ def adjoint_formula(op: Op, i: int, d: str, operands: Sequence[str], result: str
         text = _text(tree, names)
         return f"{d} * ({text})" if isinstance(tree, ast.BinOp | ast.UnaryOp | ast.Compare) else f"{d} * {text}"
     if isinstance(op, Structural) and i in op.active and op.adjoints:
-        return op.adjoints[op.active.index(i)].format(**_fields(operands), d=d, z=result)
+        return str(op.adjoints[op.active.index(i)].format(**_fields(operands), d=d, z=result))
     return f"adjoint of {op.name} by operand {i + 1}"
 
 
@@ -224,7 +224,7 @@ def _latex(node: ast.expr, names: Mapping[str, str]) -> str:
         ]
         kinds = (ast.Add, ast.Sub) if isinstance(node.op, ast.Mult) else ()
         right = bracketed(node.right, kinds or (_SUMS if isinstance(node.op, ast.Sub) else ()))
-        left = bracketed(node.left, kinds) if kinds else _latex(node.left, names)
+        left = bracketed(node.left, kinds) if kinds or isinstance(node.left, ast.Compare) else _latex(node.left, names)
         return f"{left} {sign} {right}"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         texts = [_latex(argument, names) for argument in node.args]
@@ -251,7 +251,7 @@ def _template_latex(template: str, fields: Mapping[str, str]) -> str:
 def _scripts(text: str, dollar: str) -> str:
     """Write transposes and inverses as LaTeX's superscripts."""
     for mark, latex in (("⁻ᵀ", r"^{-\top}"), ("⁻¹", "^{-1}"), ("ᵀ", r"^{\top}")):
-        text = text.replace(dollar + mark, latex + dollar).replace(mark, latex)
+        text = text.replace(dollar + mark, latex + dollar).replace(mark, dollar + latex + dollar)
     return text
 
 
@@ -298,7 +298,8 @@ def _slices(base: Buffer, b: Buffer) -> str | None:
         rest -= starts[-1] * step
     if rest:
         return None
-    axis, parts = 0, []
+    axis = 0
+    parts: list[str] = []
     for start, dim, stride in zip(starts, base.shape, base.strides, strict=True):
         length = b.shape[axis] if axis < len(b.shape) else 0
         step = b.strides[axis] // stride if length and stride and b.strides[axis] % stride == 0 else 0

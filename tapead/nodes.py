@@ -7,7 +7,7 @@ in the code stand in the formulas themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,19 +63,22 @@ class Node:
 class Nodes:
     """The nodes of a tape in order, and for each instruction which nodes its operands are.
 
-    labels name storages of inputs as the user does. An operand that is a number of the code has no node (-1).
+    labels name storages of inputs as the user does. An operand that is a number of the code has no node (-1), nor has an
+    instruction that is skipped.
     """
 
     tape: Wengert
     labels: Mapping[int, str] = field(default_factory=dict)
+    skipped: Collection[int] = ()
 
     def __post_init__(self) -> None:
         tape = self.tape
         self.all: list[Node] = []
         #: instruction -> the nodes of its operands
         self.operands: list[tuple[int, ...]] = []
-        #: instruction -> the node of its (first) result
-        self.made: list[int] = []
+        #: instruction -> the nodes that it makes: those of its first result, and of others that somebody reads
+        self.made: list[list[int]] = []
+        self._unread: dict[int, tuple[int, int, str]] = {}  # storage of a further result -> instruction, part, formula
         self._of_place: dict[int, dict[Stretch, int]] = {}  # storage -> place in it -> node, until it is assigned to
         self._holds: dict[int, int] = {}  # storage -> the node of all that it holds now
         self._joins = self._find_joins()
@@ -137,6 +140,9 @@ class Nodes:
         storage = tape.storages[b.storage]
         if storage.kind == CONSTANT and storage.size == 1:
             return -1
+        if b.storage in self._unread:
+            k, part, text = self._unread.pop(b.storage)
+            return self._result(k, part, text, tape.result_buffers[k][part])
         if b.storage not in self._holds:
             kind = CONSTANT if storage.kind == CONSTANT else JOIN
             return self._enter(kind, kind, "", buffer)
@@ -147,9 +153,13 @@ class Nodes:
     def _instruction(self, k: int) -> None:
         tape = self.tape
         op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
+        if k in self.skipped:
+            self.operands.append((-1,) * len(operands))
+            self.made.append([])
+            return
         nodes = tuple(self._node(b) for b in operands)
         self.operands.append(nodes)
-        self.made.append(-1)
+        self.made.append([])
         sources = tuple(n for n in nodes if n >= 0)
         texts = [self.text(b, n) for b, n in zip(operands, nodes, strict=True)]
         place = tape.places[k]
@@ -158,7 +168,7 @@ class Nodes:
             text = f"{texts[0]} is what it was" if expected is None else f"{texts[0]} is {bool(expected)}"
             shown = Node(len(self.all), GUARD, op.name, text, (), "bool", -1, -1, sources, (k,), place=place)
             self.all.append(shown)
-            self.made[k] = shown.index
+            self.made[k] = [shown.index]
             return
         storage = tape.buffers[results[0]].storage
         if op.name in WRITES:
@@ -167,12 +177,18 @@ class Nodes:
             self._join(k, storage)
         else:
             text = formula(op, texts, tape.parameters[k], tape.buffers[results[0]], tape.buffers[operands[0]])
-            for part, result in enumerate(results):
-                more = {"operands": sources, "instructions": (k,), "place": place, "part": part}
-                made = self._enter(
-                    OPERATION, op.name, text if not part else f"result {part + 1} of {text}", result, **more
-                )
-                self.made[k] = made if not part else self.made[k]
+            self._result(k, 0, text, results[0])
+            for part, result in enumerate(results[1:], 1):
+                self._unread[tape.buffers[result].storage] = k, part, text
+
+    def _result(self, k: int, part: int, text: str, buffer: int) -> int:
+        sources = tuple(n for n in self.operands[k] if n >= 0)
+        more = {"operands": sources, "instructions": (k,), "place": self.tape.places[k], "part": part}
+        made = self._enter(
+            OPERATION, self.tape.ops[k].name, f"result {part + 1} of {text}" if part else text, buffer, **more
+        )
+        self.made[k].append(made)
+        return made
 
     def _write(self, k: int, storage: int, sources: tuple[int, ...], texts: list[str]) -> None:
         """Enter what an array holds after an assignment: a new node, whose views are new ones, too."""
@@ -193,7 +209,7 @@ class Nodes:
             instructions=(k,),
             place=tape.places[k],
         )
-        self.made[k] = made
+        self.made[k] = [made]
 
     def _join(self, k: int, storage: int) -> None:
         """Enter the array that parts are joined to, when the last of them is written."""
@@ -218,7 +234,7 @@ class Nodes:
         if whole is None:
             self.all[made].shape = (size,)
         for p in parts:
-            self.made[p] = made
+            self.made[p] = [made]
 
 
 def _stretch(b: Buffer) -> Stretch:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import markup
 from .drawing import time_text
 from .errors import TapeadNotImplementedError
 from .kernels import library
@@ -26,6 +27,7 @@ WARM = 100_000
 NOTHING = np.zeros(24, np.int64)
 #: names of a block's ops, and lines of code, that a table shows; rows of a table
 NAMES_SHOWN, LINES_SHOWN, ROWS_SHOWN = 6, 4, 60
+COLUMNS = ("sweep", "what", "bytes", "time", "share", "place")
 
 
 @dataclass(frozen=True)
@@ -70,29 +72,50 @@ class Profile:
         return max(self.call - self.sweeps, 0.0)
 
     def __str__(self) -> str:
-        dear = sorted(range(len(self.rows)), key=lambda k: -self.rows[k].seconds)[:ROWS_SHOWN]
-        table = [("sweep", "what", "bytes", "time", "share", "place")]
-        for k in sorted(dear):
-            row = self.rows[k]
-            place = _joined(row.places)
-            table.append((row.kind, row.what, f"{row.touched:,}", time_text(row.seconds), f"{row.share:.1%}", place))
-        if len(dear) < len(self.rows):
-            rest = self.rows_together - sum(self.rows[k].seconds for k in dear)
-            share = rest / (self.rows_together or 1.0)
-            table.append(("", f"{len(self.rows) - len(dear):,} more rows", "", time_text(rest), f"{share:.1%}", ""))
-        widths = [max(len(line[i]) for line in table) for i in range(6)]
+        table = [COLUMNS, *self._cells()]
+        widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
         lines = [
-            f"{self.function}: medians of {self.rounds:,} rounds",
-            f"call     {time_text(self.call):>9}",
-            f"sweeps   {time_text(self.sweeps):>9}",
-            f"around   {time_text(self.around):>9}  reading the arguments, making the results",
-            f"rows     {time_text(self.rows_together):>9}  one by one, each without the {time_text(self.clock)} of its clock",
+            self._title(),
+            *(f"{name:<9}{seconds:>9}  {what}".rstrip() for name, seconds, what in self._times()),
             "",
         ]
         for line in table:
             cells = [cell.rjust(widths[i]) if i in (2, 3, 4) else cell.ljust(widths[i]) for i, cell in enumerate(line)]
             lines.append("  ".join(cells).rstrip())
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return markup.table(self._title(), (), self._times()) + markup.table("Rows", COLUMNS, self._cells())
+
+    def _title(self) -> str:
+        return f"{self.function}: medians of {self.rounds:,} rounds"
+
+    def _times(self) -> list[tuple[str, str, str]]:
+        """Name the times of the whole, each with what it is where the name does not say so."""
+        return [
+            ("call", time_text(self.call), ""),
+            ("sweeps", time_text(self.sweeps), ""),
+            ("around", time_text(self.around), "reading the arguments, making the results"),
+            (
+                "rows",
+                time_text(self.rows_together),
+                f"one by one, each without the {time_text(self.clock)} of its clock",
+            ),
+        ]
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """Write the dearest rows in their order, and one for all others."""
+        dear = sorted(range(len(self.rows)), key=lambda k: -self.rows[k].seconds)[:ROWS_SHOWN]
+        cells: list[tuple[str, ...]] = []
+        for k in sorted(dear):
+            row = self.rows[k]
+            place = _joined(row.places)
+            cells.append((row.kind, row.what, f"{row.touched:,}", time_text(row.seconds), f"{row.share:.1%}", place))
+        if len(dear) < len(self.rows):
+            rest = self.rows_together - sum(self.rows[k].seconds for k in dear)
+            share = rest / (self.rows_together or 1.0)
+            cells.append(("", f"{len(self.rows) - len(dear):,} more rows", "", time_text(rest), f"{share:.1%}", ""))
+        return cells
 
 
 def profile_trace(function: str, trace: Trace, leaves: Sequence[Any], call: Callable[[], Any]) -> Profile:

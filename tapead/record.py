@@ -444,6 +444,7 @@ class Recording(Wengert):
             wraps = kind in "iu" and dtype != np.int64 and op.name not in _NEVER_WRAPS
             if wraps or (computed == I8 and op.integer is None) or number_class(dtype) is None:
                 return self._outside(value, operands, op.name, place)
+        weak = weak and kind == "f"  # a comparison's result is NumPy's, whatever was compared
         if weak:
             value = float(value)
         elif isinstance(value, np.ndarray):

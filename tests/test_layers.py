@@ -17,14 +17,14 @@ cli
 commands.demo commands.warmup commands.info commands.__init__
 demo
 warm
-screen
 __init__
+trace_table
 explanation
 primitive_check
 check
 derivatives
 api linearized
-replayed rules
+replayed rules observation
 nested
 batch tangent
 adjoint
@@ -58,7 +58,8 @@ scalars
 shape
 tensor
 tape
-switches extras
+screen
+switches extras markup
 errors
 """
 
