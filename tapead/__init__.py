@@ -10,6 +10,7 @@ from .define import Tape
 from .derivatives import hessian, hessian_diag, hvp, jacfwd, jacobian, jacrev, jvp, laplacian, linearize, vhp, vjp
 from .errors import TapeadError
 from .explanation import explain, profile
+from .finite import debug_nans
 from .parallel import get_threads, set_threads, threads
 from .primitive_check import check_primitive
 from .record import stop_gradient
@@ -34,6 +35,7 @@ __all__ = [
     "checkpoint",
     "custom_jvp",
     "custom_vjp",
+    "debug_nans",
     "explain",
     "get_threads",
     "grad",

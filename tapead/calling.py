@@ -21,7 +21,7 @@ def name_of(function: Any) -> str:
     return name
 
 
-def argument_names(function: Any, structure: Any) -> list[str]:
+def parameter_names(function: Any, structure: Any) -> list[str]:
     """Name the leaves of a call's arguments as its function does: x, weights['w'][0]."""
     args, kwargs = unflatten(structure, range(structure.num_leaves))
     try:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from .adjoint import pull
 from .errors import TapeadTypeError, TapeadValueError
+from .finite import look_at_result, watching
 from .graph import LIMIT, Graph, graph_of
 from .nodes import Nodes
 from .program import Program
@@ -34,7 +38,7 @@ class Tape(Recording):
     """
 
     def __init__(self) -> None:
-        super().__init__(replays=False)
+        super().__init__(replays=False, watched=watching())
         self.variables: list[Tensor] = []
         self._inside: list[Any] = []
 
@@ -53,6 +57,8 @@ class Tape(Recording):
             raise TapeadTypeError(
                 f"a variable of dtype {np.asarray(array).dtype} cannot be differentiated by: convert it with astype(float)"
             )
+        if self.watch is not None:
+            self.watch.given(array, f"variable {len(self.variables)}")
         tensor = self.enter(array, levels=1)
         self.variables.append(tensor)
         self._inside.append(tensor._value)
@@ -66,6 +72,9 @@ class Tape(Recording):
             raise TapeadValueError(
                 f"y has shape {y.shape}: reduce it to one number (np.sum), or give a seed of that shape"
             )
+        if self.watch is not None:
+            self._backward_written(y, np.ones(y.shape) if seed is None else seed)
+            return
         target = y.buffer
         if seed is not None or y.ndim:
             target = self._seeded(y, np.ones(y.shape) if seed is None else seed)
@@ -77,18 +86,42 @@ class Tape(Recording):
         gradients = [program.bind_gradient(workspace, k) for k in range(len(inputs))]
         program.run(workspace)
         del bound
-        for variable, gradient in zip(self.variables, gradients, strict=True):
+        for k, (variable, gradient) in enumerate(zip(self.variables, gradients, strict=True)):
             variable.grad = gradient.copy() if variable.ndim else gradient[()]
+            look_at_result(gradient, f"the gradient by variable {k}", "debug_nans was off when the tape was opened")
 
     def _seeded(self, y: Tensor, seed: Any) -> int:
+        seed = self._checked_seed(y, seed)
+        with self._live_again():
+            total = self.sum(self.elementwise_op("multiply", y, seed), tuple(range(y.ndim)))
+            return self.view(total, lambda v: v.reshape(())).buffer
+
+    def _backward_written(self, y: Tensor, seed: Any) -> None:
+        """Write the sweep on the tape, where it is looked at; take it back afterwards."""
+        seed, start = self._checked_seed(y, seed), len(self)
+        if self.watch is not None:
+            self.watch.given(seed, "the seed")
+        try:
+            with self._live_again():
+                gradients = pull(self, 0, [(y, self.tensor(seed))], self.variables)
+        finally:
+            self.take_back(start)
+        for variable, gradient in zip(self.variables, gradients, strict=True):
+            variable.grad = np.array(gradient._value, variable.dtype)[()]
+
+    def _checked_seed(self, y: Tensor, seed: Any) -> Any:
         seed = np.asarray(seed, y.dtype)
         if seed.shape != y.shape:
             raise TapeadValueError(f"the seed has shape {seed.shape}, y has {y.shape}")
+        return seed
+
+    @contextmanager
+    def _live_again(self) -> Iterator[None]:
+        """Record in the body of a `with` statement, even if the tape was closed."""
         live, self.live = self.live, True
         try:
             with np.errstate(all="ignore"):
-                total = self.sum(self.elementwise_op("multiply", y, seed), tuple(range(y.ndim)))
-                return self.view(total, lambda v: v.reshape(())).buffer
+                yield
         finally:
             self.live = live
 

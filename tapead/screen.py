@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -137,5 +138,6 @@ def screen_for(stream: TextIO) -> Screen:
         try:
             return TerminalScreen()
         except ModuleNotFoundError:
-            pass  # a container image needs no colours
+            # A container image needs no colours.
+            return PlainScreen(stream, shutil.get_terminal_size().columns)
     return PlainScreen(stream)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .kernels import table
 from .kernels.constants import B1, F4, F8, I8
 from .kernels.table import Layout, Op
 
@@ -18,6 +19,7 @@ INPUT, VALUE, CONSTANT = "input", "value", "constant"
 Place = tuple[CodeType, int]
 
 _OWN = __file__.rpartition("/tape.py")[0].rpartition("\\tape.py")[0] or __file__[: -len("/tape.py")]
+_KERNELS = table.__file__[: -len("/table.py")]  # elsewhere, where tapead is not installed
 _NUMPY = np.__file__[: -len("/__init__.py")]
 #: file -> whether it is tapead's or NumPy's own
 _INNER: dict[str, bool] = {}
@@ -31,7 +33,7 @@ def user_place() -> Place:
         file = code.co_filename
         inner = _INNER.get(file)
         if inner is None:
-            inner = _INNER[file] = file.startswith((_OWN, _NUMPY))
+            inner = _INNER[file] = file.startswith((_OWN, _KERNELS, _NUMPY))
         if not inner:
             return code, frame.f_lasti
         frame = frame.f_back

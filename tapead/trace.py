@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .binding import Binding, bind
-from .calling import argument_names, call, checked_output, function_code, split
+from .calling import call, checked_output, function_code, parameter_names, split
+from .finite import watching
 from .graph import LIMIT, Graph
 from .kernels.table import Structural
 from .passes import OWN
@@ -19,7 +20,7 @@ from .program import Program
 from .record import COPY, Recording, find_tensor
 from .tape import Place
 from .tensor import Tensor
-from .tree import flatten, is_traced, unflatten
+from .tree import argument_names, flatten, is_traced, unflatten
 
 
 @contextmanager
@@ -43,6 +44,37 @@ class Output:
 
 class OwnRule(BaseException):  # which the user's function should not catch
     """A function to differentiate has a rule of its own inside: its gradient must be written on the tape."""
+
+
+def run_anew(
+    function: Callable[..., Any], leaves: Sequence[Any], structure: Any, names: Sequence[str] | None = None
+) -> Any:
+    """Run a function, recording, and give what it returned: without a program, and looked at while `debug_nans` is on.
+
+    names are those of the leaves, where these are not the paths of arguments.
+    """
+    recording = Recording(replays=True, watched=watching())
+    try:
+        with recording, np.errstate(all="ignore"):
+            inside = list(leaves)
+            for i, leaf in enumerate(leaves):
+                if is_traced(leaf):
+                    if recording.watch is not None:
+                        recording.watch.given(leaf, (names or argument_names(*unflatten(structure, leaves)))[i])
+                    inside[i] = recording.enter(leaf)
+            arguments, options = unflatten(structure, inside)
+            found, made = flatten(call(function, arguments, options))
+            return unflatten(made, [_as_value(recording, leaf) for leaf in found])
+    finally:
+        recording.end()
+
+
+def _as_value(recording: Recording, leaf: Any) -> Any:
+    """Give a result as the caller's own: what is traced as its value."""
+    if is_result(leaf):
+        tensor = recording.tensor(leaf)
+        return np.array(tensor._value, tensor.dtype)[()]
+    return _own(leaf)
 
 
 def has_own_rule(recording: Recording) -> bool:
@@ -168,7 +200,7 @@ class Trace:
         self, function: Callable[..., Any], seconds: Sequence[float] | None = None, limit: int | None = LIMIT
     ) -> Graph:
         """Give the computational graph of the program; inputs are called as the function calls them."""
-        names = argument_names(function, self.arguments)
+        names = parameter_names(function, self.arguments)
         return self.program.graph({k: names[i] for k, i in enumerate(self.traced)}, seconds, limit)
 
     @property
@@ -193,11 +225,16 @@ def _own(leaf: Any) -> Any:
     return leaf.copy() if type(leaf) is np.ndarray else leaf
 
 
+def is_result(leaf: Any) -> bool:
+    """Whether a leaf of what a function returned is a traced value, or an array of them."""
+    return type(leaf) is Tensor or (
+        isinstance(leaf, np.ndarray) and leaf.dtype == object and find_tensor(leaf) is not None
+    )
+
+
 def _settle(recording: Recording, leaf: Any, outputs: list[Tensor], swept: bool) -> Any:
     """Make an output of a traced value; leave anything else as it is."""
-    if type(leaf) is not Tensor and (
-        not isinstance(leaf, np.ndarray) or leaf.dtype != object or find_tensor(leaf) is None
-    ):
+    if not is_result(leaf):
         return leaf
     tensor = recording.tensor(leaf)
     if swept and tensor.storage.written:  # the reverse sweep takes writes back; an output must not feel it

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .calling import argument_names, function_code, name_of
+from .calling import function_code, name_of, parameter_names
 from .check import numerical_grad
 from .errors import TapeadTypeError, TapeadValueError
 from .formulas import BAR, adjoint_formula, adjoint_latex, adjoint_name, formula_latex
@@ -385,7 +385,7 @@ def trace_table(
     """
     if mode not in ("forward", "reverse", "both"):
         raise TapeadValueError(f'mode must be "forward", "reverse" or "both", not {mode!r}')
-    names = argument_names(f, flatten((tuple(range(len(args))), {}))[1]) if names is None else names
+    names = parameter_names(f, flatten((tuple(range(len(args))), {}))[1]) if names is None else names
     if len(names) != len(args):
         raise TapeadValueError(f"{len(names)} names were given for {len(args)} arguments")
     if isinstance(wrt, str):

@@ -14,9 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 STOREYS = """
 __main__
 cli
-commands.demo commands.warmup commands.info commands.__init__
+commands.demo commands.trace commands.warmup commands.info commands.__init__
 demo
 warm
+sources
+expression
+vocabulary
 __init__
 trace_table
 explanation
@@ -26,9 +29,9 @@ derivatives
 api linearized
 replayed rules observation
 nested
-batch tangent
+batch tangent define
 adjoint
-define profiling
+profiling
 trace
 calling walk
 tree
@@ -42,7 +45,7 @@ shaping
 dispatch declaration
 primitives
 record
-indexing protocols
+indexing protocols finite
 binding
 program
 framing
