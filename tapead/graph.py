@@ -12,7 +12,7 @@ from typing import Any
 from .drawing import Box, Frame, Picture, dot_text, mermaid_text
 from .errors import TapeadGraphvizError, TapeadModuleNotFoundError, TapeadValueError
 from .extras import require
-from .folding import Stretch, fold, told
+from .folding import fold, told
 from .nodes import GUARD, VIEW, WRITE, Node, Nodes
 from .tape import CONSTANT, INPUT
 
@@ -50,11 +50,6 @@ class Graph:
     notes: Mapping[int, str] = field(default_factory=dict)
     shades: Mapping[int, float] = field(default_factory=dict)
     limit: int | None = LIMIT
-
-    @cached_property
-    def left_out(self) -> list[Stretch]:
-        """The nodes that are left out because there are too many."""
-        return fold(self.nodes.all, self.limit)
 
     @cached_property
     def picture(self) -> Picture:
@@ -99,7 +94,7 @@ class Graph:
         return self.dot()
 
     def __repr__(self) -> str:
-        left = sum(stretch.stop - stretch.start for stretch in self.left_out)
+        left = len(self.nodes) - sum(box.kind != "left out" for box in self.picture.boxes)
         return f"<graph of {len(self.nodes):,} nodes{f', {left:,} of them left out' if left else ''}>"
 
     @cached_property
@@ -141,7 +136,7 @@ def graph_of(
 def _unread(nodes: Sequence[Node]) -> tuple[int, ...]:
     read = {i for node in nodes for i in node.operands}
     none = (INPUT, CONSTANT, GUARD)
-    return tuple(node.index for node in nodes if node.index not in read and node.kind not in none and not node.part)
+    return tuple(node.index for node in nodes if node.index not in read and node.kind not in none)
 
 
 # ---- drawing ---------------------------------------------------------------------------------------------------------
@@ -152,15 +147,11 @@ def _drawn(graph: Graph) -> Picture:
     nodes = graph.nodes.all
     picture = Picture()
     names, groups = [node.name for node in nodes], _groups_of(graph)
-    read = {i for node in nodes for i in node.operands} | set(graph.results)
     members: dict[int, list[str]] = {}
     at = 0
-    for k, stretch in enumerate([*graph.left_out, None]):
+    for k, stretch in enumerate([*fold(nodes, graph.limit), None]):
         stop = len(nodes) if stretch is None else stretch.start
         for node in nodes[at:stop]:
-            if node.part and node.index not in read:  # what an op keeps for its way back
-                names[node.index] = ""
-                continue
             picture.boxes.append(_box(graph, node))
             members.setdefault(groups[node.index], []).append(node.name)
         if stretch is not None:
@@ -176,7 +167,7 @@ def _drawn(graph: Graph) -> Picture:
     for node in nodes:
         for k, i in enumerate(node.operands):
             ends = names[i], names[node.index]
-            if ends[0] != ends[1] and ends[1]:
+            if ends[0] != ends[1]:
                 same_memory = node.kind in (VIEW, WRITE) and k == 0
                 lines[ends] = lines.get(ends, True) and same_memory
     picture.lines = [(*ends, dashed) for ends, dashed in lines.items()]

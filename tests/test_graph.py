@@ -204,7 +204,6 @@ def test_what_an_op_keeps_for_its_way_back_is_not_shown():
         return np.linalg.det(x) * 2.0
 
     for graph in (tape_of(f, np.eye(2)).graph(), tapead.grad(f).graph(np.eye(2))):
-        assert len(graph.nodes) > 3  # the factors, too
         texts = [box.text.partition(" = ")[2] for box in graph.picture.boxes]
         assert texts[1] == "det(v1)"
         assert kinds(graph) == ["input", "op", "result"]
