@@ -16,8 +16,8 @@ __main__
 cli
 commands.demo commands.warmup commands.info commands.__init__
 demo
-warm
-screen
+warm models
+screen picture
 __init__
 explanation
 primitive_check
