@@ -226,7 +226,7 @@ def run_demo(settings: Settings, screen: Screen) -> Figures:
     screen.line()
     screen.line(f"Three ingredients, for minibatches of B = {settings.batch} images and alpha = {settings.lr:g}")
     for name, formula, shapes in ingredients(model, parameters, settings.batch):
-        screen.line(f"  {name:<12}{formula:<37}{shapes}")
+        screen.line(f"{name:<12}{formula:<30}{shapes}")
     screen.line()
     loss_before, _ = judge(model, parameters, digits)
     vg = value_and_grad(model.loss)

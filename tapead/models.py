@@ -125,5 +125,5 @@ def ingredients(model: Model, parameters: Parameters, batch: int) -> Iterator[tu
     yield "loss", "sum(logsumexp(h) - h[label])", f"() = sum(({batch},) - ({batch},))"
     name = "update"
     for parameter, array in zip(model.names, parameters, strict=True):
-        yield name, f"{parameter} := {parameter} - alpha/B * gradient", f"gradient {array.shape}"
+        yield name, f"{parameter} -= alpha/B * gradient", f"gradient {array.shape}"
         name = ""

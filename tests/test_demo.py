@@ -105,6 +105,8 @@ def test_a_pipe_gets_plain_lines(program):
     assert "Warning" not in done.stdout
     assert done.stdout.index("h = X @ theta + b") < done.stdout.index("training")
     assert "(32, 10) = (32, 64) @ (64, 10) + (10,)\n" in done.stdout
+    ingredients = done.stdout[done.stdout.index("hypothesis") : done.stdout.index("training 6/60")]
+    assert max(map(len, ingredients.splitlines())) <= 80
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
@@ -193,7 +195,7 @@ def test_ingredients_are_what_the_model_does(example):
     np.testing.assert_allclose(known["h"], model.hypothesis(parameters, X), rtol=1e-14)
     updates = rows[len(model.equations) + 1 :]
     assert [shapes for _, _, shapes in updates] == [f"gradient {array.shape}" for array in parameters]
-    assert [formula.split(" := ")[0] for _, formula, _ in updates] == list(model.names)
+    assert [formula.split(" -= ")[0] for _, formula, _ in updates] == list(model.names)
 
 
 def test_loss_is_the_negative_log_likelihood(example):
@@ -246,7 +248,7 @@ def test_settings_reach_the_figures(no_race, capsys):
     assert figures["difference_to_gradient_by_hand"] < 1e-12
     assert len(figures["gradient_check"]) == 10
     assert all(direction["central_error"] < 1e-8 for direction in figures["gradient_check"])
-    assert re.search(r"^  hypothesis +A = X @ W1 \+ b1 +\(16, 48\) = ", written.err, re.MULTILINE)
+    assert re.search(r"^hypothesis +A = X @ W1 \+ b1 +\(16, 48\) = ", written.err, re.MULTILINE)
 
 
 def test_speeds_of_the_other_model(monkeypatch):
