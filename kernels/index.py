@@ -170,6 +170,7 @@ structural(
     words=gather_words,
     contiguous=False,
     checks=True,
+    adjoints=("{d} added at [{rest}]",),
     samples=gather_samples,
 )
 
@@ -250,6 +251,7 @@ structural(
     rule=spread_rule,
     words=spread_words,
     checks=True,
+    adjoints=("{d}[{rest}]",),
     samples=spread_samples,
 )
 
@@ -330,6 +332,7 @@ structural(
     restore=scatter_restore,
     active=(0,),
     words=scatter_words,
+    adjoints=("{d} where it was written",),
     checks=True,
 )
 

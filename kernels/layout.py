@@ -23,6 +23,8 @@ structural(
     active=(0,),
     linear=True,
     rule=sum_rule,
+    formula="sum({x}{axes})",
+    adjoints=("broadcast({d})",),
 )
 
 structural(
@@ -32,4 +34,5 @@ structural(
     doc="write into a part of an array in place",
     group=GROUP,
     active=(0,),
+    adjoints=("{d} where it was written",),
 )

@@ -201,6 +201,7 @@ structural(
     words=matrix_words,
     scratch=factor_bytes,
     checks=True,
+    adjoints=("tril(S + Sᵀ), S = {z}⁻ᵀ tril({z}ᵀ {d}) {z}⁻¹, diagonals halved",),
     samples=cholesky_samples,
 )
 
@@ -375,6 +376,7 @@ structural(
     words=solve_triangular_words,
     scratch=columns_bytes,
     checks=True,
+    adjoints=("-({x}⁻ᵀ {d}) {z}ᵀ, its triangle", "{x}⁻ᵀ {d}"),
     samples=solve_triangular_samples,
 )
 
@@ -557,6 +559,8 @@ structural(
     words=matrix_words,
     scratch=columns_bytes,
     checks=True,
+    formula="solve({x}, {y})",
+    adjoints=("-({x}⁻ᵀ {d}) {z}ᵀ", "{x}⁻ᵀ {d}"),
     samples=solve_samples,
 )
 
@@ -737,6 +741,7 @@ structural(
     rule=slogdet_rule,
     words=slogdet_words,
     scratch=matrix_bytes,
+    adjoints=("{d} {x}⁻ᵀ",),
     samples=determinant_samples,
 )
 
@@ -752,5 +757,6 @@ structural(
     rule=det_rule,
     words=det_words,
     scratch=matrix_bytes,
+    adjoints=("{d} times the cofactors of {x}",),
     samples=determinant_samples,
 )

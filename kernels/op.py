@@ -92,6 +92,8 @@ class Structural(Op):
     `tangent(record, parameters, dots, results, operands)` writes the tangent of the first result on the tape, or a tuple of
     those of the results, where they are not to be derived from the rule; dots has None for an operand without a tangent,
     and one at least that is not None.
+    `formula` is how the op reads, with fields x, y, w for its operands, `rest` for all but the first, `axes` for those that
+    went; none: as a call. `adjoints` says the same of the rule, a text for each active operand: d is the adjoint, z the result.
     `broadcasts` says that operands broadcast, as those of an elementwise op do. An op that is in no group, for it was made
     at run time, gives the address of its kernel in a direction ("forward", "reverse") by `address(direction, operands, results)`.
     """
@@ -111,6 +113,8 @@ class Structural(Op):
     checks: bool = False
     stores: bool = False
     broadcasts: bool = False
+    formula: str = ""
+    adjoints: tuple[str, ...] = ()
     samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []
 
     @property

@@ -478,5 +478,7 @@ structural(
     scratch=matmul_scratch,
     stores=True,
     contiguous=False,
+    formula="{x} @ {y}",
+    adjoints=("{d} @ {y}ᵀ", "{x}ᵀ @ {d}"),
     samples=matmul_samples,
 )

@@ -10,12 +10,14 @@ from .define import Tape
 from .derivatives import hessian, hessian_diag, hvp, jacfwd, jacobian, jacrev, jvp, laplacian, linearize, vhp, vjp
 from .errors import TapeadError
 from .explanation import explain, profile
+from .finite import debug_nans
 from .parallel import get_threads, set_threads, threads
 from .primitive_check import check_primitive
 from .record import stop_gradient
 from .rules import checkpoint, custom_jvp, custom_vjp
 from .switches import PASSES, options
 from .tensor import Tensor
+from .trace_table import trace_table
 
 try:
     __version__ = version("tapead")
@@ -33,6 +35,7 @@ __all__ = [
     "checkpoint",
     "custom_jvp",
     "custom_vjp",
+    "debug_nans",
     "explain",
     "get_threads",
     "grad",
@@ -53,6 +56,7 @@ __all__ = [
     "set_threads",
     "stop_gradient",
     "threads",
+    "trace_table",
     "value_and_grad",
     "vhp",
     "vjp",

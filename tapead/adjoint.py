@@ -40,7 +40,8 @@ def transposed(
     """
     arguments = [recording.elementwise(COPY, (recording.tensor(np.zeros(like.shape, like.dtype)),)) for like in likes]
     start = len(recording)
-    results = [None if r is None else recording.tensor(r) for r in linear(arguments)]
+    with recording.looking_away():
+        results = [None if r is None else recording.tensor(r) for r in linear(arguments)]
     pairs = [(r, c) for r, c in zip(results, cotangents, strict=True) if r is not None and c is not None]
     return pull(recording, start, pairs, arguments)
 
@@ -81,8 +82,7 @@ class Adjoints(Walk):
         for target, seed in self.seeds:
             if self.of[target.buffer] in self.reached:
                 self._add(target.buffer, seed)
-        for k in range(self.stop - 1, self.start - 1, -1):
-            self._reverse(k)
+        self.take("adjoint", range(self.stop - 1, self.start - 1, -1), self._reverse)
 
     def adjoint_of(self, variable: Tensor) -> Tensor:
         """Give the adjoint of a variable as a tensor of its own."""
@@ -108,8 +108,21 @@ class Adjoints(Walk):
         b = self.recording.buffers[buffer]
         return self.recording.tensor(np.zeros(b.shape, b.dtype))
 
+    def near(self, k: int) -> Sequence[tuple[str, Any]]:
+        found = []
+        for i, b in enumerate(self.recording.result_buffers[k], 1):
+            d = self.whole.get(self.of[b], self.flat.get(self.of[b]))
+            found.append((f"adjoint of result {i}", None if d is None else d._value))
+        return found
+
     def _add(self, buffer: int, contribution: Tensor) -> None:
         """Add to the adjoint of a buffer; axes along which it was broadcast are summed."""
+        self.look(contribution, buffer)
+        self._put(buffer, contribution)
+        s = self.of[buffer]
+        self.look(self.whole[s] if s in self.whole else self.flat[s], buffer)
+
+    def _put(self, buffer: int, contribution: Tensor) -> None:
         recording, s = self.recording, self.of[buffer]
         b = recording.buffers[buffer]
         contribution = self._summed(contribution, b.shape)

@@ -11,15 +11,17 @@ import numpy as np
 
 from .binding import Binding, idle, let_call
 from .calling import check_callable, chosen_arguments, name_of, places_of
-from .errors import TapeadTypeError, TapeadValueError
+from .errors import TapeadLinAlgError, TapeadNotImplementedError, TapeadTypeError, TapeadValueError
+from .finite import look_at_result, watching
+from .graph import LIMIT, Graph
 from .kernels import objects
 from .nested import check_differentiable, grad_on_tape
 from .profiling import Profile
 from .record import ForeignTape, current, live_recordings
-from .replayed import MAX_TRACES, Traces, check_out, profile_call
+from .replayed import MAX_TRACES, Traces, check_out, graph_call, profile_call
 from .tensor import Tensor
-from .trace import OwnRule, Trace
-from .tree import PLAIN, Reader, flatten, normal, paths, reader, signature, unflatten
+from .trace import OwnRule, Trace, run_anew
+from .tree import PLAIN, Reader, argument_names, flatten, normal, reader, signature, unflatten
 
 
 class Differentiated:
@@ -76,7 +78,7 @@ class Differentiated:
 
     def _replay(self, form: _Form, leaves: list[Any], out: Any) -> Any:
         """Do a call in compiled code; give None where the leaves are not such as the last trace of the form takes."""
-        if form.bound is None:
+        if form.bound is None or watching():
             return None
         trace, binding = form.bound
         if trace.written and (out is not None or self.has_aux):
@@ -98,6 +100,22 @@ class Differentiated:
         """The seconds that tracing took so far."""
         return self.traces.seconds
 
+    def graph(self, *args: Any, colour: str | None = None, limit: int | None = LIMIT, **kwargs: Any) -> Graph:
+        """Give the computational graph of a call, or (without arguments) of the last one, to be drawn.
+
+        It shows what runs forward, after the passes; frames hold the instructions of one row. colour="time" measures
+        the rows of both sweeps (see `tapead.profile`) and shades by them. Of a long graph, repetitions and the middle are
+        left out, so that about `limit` nodes are shown; None shows all.
+
+        Raises TypeError for a function that was not called yet, ValueError for another colour or a limit below 8.
+
+        >>> import numpy as np, tapead
+        >>> graph = tapead.grad(lambda x: np.sum(np.sin(x))).graph(np.ones(3))
+        >>> [box.text for box in graph.picture.boxes]
+        ['v1 = x', 'v2 = sin(v1)', 'v3 = sum(v2)']
+        """
+        return graph_call(self, partial(self, *args, **kwargs), args, kwargs, colour, limit)
+
     def profile(self, *args: Any, out: Any = None, **kwargs: Any) -> Profile:
         """Time a call, row by row of both sweeps; see `tapead.profile`."""
         return profile_call(self, partial(self, *args, **({} if out is None else {"out": out}), **kwargs), args, kwargs)
@@ -113,9 +131,9 @@ class Differentiated:
         leaves = [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves]
         key = (structure, *map(signature, leaves))
         if key not in self.traces.latest:
-            names = ["args" + path for path in paths(args)]
+            names = argument_names(args, kwargs)
             for i in form.wrt:
-                check_differentiable(leaves[i], names[i] if i < len(names) else f"leaf {i}")
+                check_differentiable(leaves[i], names[i])
         targets = None if out is None else self._targets(out, form, leaves)
         try:
             value, aux, gradients = self._run(key, leaves, form, targets)
@@ -182,6 +200,16 @@ class Differentiated:
     def _run(
         self, key: tuple[Hashable, ...], leaves: list[Any], form: _Form, targets: Sequence[Any] | None
     ) -> tuple[Any, Any, Sequence[Any]]:
+        unwritten = None
+        if watching():
+            try:
+                result, gradients = run_anew(self._with_gradient, leaves, key[0])
+            except (TapeadNotImplementedError, TapeadLinAlgError) as error:  # the sweeps may know better
+                unwritten = error
+            else:
+                arrays = [type(leaves[i]) is np.ndarray for i in form.wrt]
+                gradients = [np.asarray(g) if array else g for g, array in zip(gradients, arrays, strict=True)]
+                return self._settled(result, gradients, targets)
         trace, (result, gradients), gone = self.traces.run(
             key,
             partial(self._trace, leaves, key[0], form),
@@ -194,23 +222,32 @@ class Differentiated:
         self._follow(trace, form)
         if trace.written:
             result, gradients = result
-            if targets is not None:
-                for target, gradient in zip(targets, gradients, strict=True):
-                    target[...] = gradient
-                gradients = targets
+            return self._settled(result, gradients, targets)
+        for k, gradient in enumerate(gradients if unwritten is not None else ()):
+            look_at_result(
+                gradient, f"gradient {k} of {self.__name__}", f"it cannot be written on the tape: {unwritten}"
+            )
+        return (*result, gradients) if self.has_aux else (result, None, gradients)
+
+    def _settled(
+        self, result: Any, gradients: Sequence[Any], targets: Sequence[Any] | None
+    ) -> tuple[Any, Any, Sequence[Any]]:
+        """Give value, auxiliary result and gradients, which are copied to the targets if there are some."""
+        if targets is not None:
+            for target, gradient in zip(targets, gradients, strict=True):
+                target[...] = gradient
+            gradients = targets
         return (*result, gradients) if self.has_aux else (result, None, gradients)
 
     def _follow(self, trace: Trace, form: _Form) -> None:
         """Note what the last call ran, and let the next one go to compiled code if it may."""
         self.last, self._form = trace, form
         direct = form.direct and not trace.written
-        binding = form.bound[1] if form.bound is not None and direct else None
-        if binding is None and self._binding is not None:
-            binding = idle(Differentiated.__call__)
-        if binding is not self._binding:
-            first, self._binding = self._binding is None, binding
-            if first:
-                let_call(self)
+        let_call(self, form.bound[1] if form.bound is not None and direct else None)
+
+    def rest(self) -> None:
+        """Let calls go through Python until a trace is bound again."""
+        self._binding = idle(Differentiated.__call__)
 
     def _trace(self, leaves: list[Any], structure: Any, form: _Form, forced: Sequence[int]) -> Trace:
         """Trace the function for its gradient to be swept; where it has rules of its own inside, write the gradient."""
@@ -219,22 +256,22 @@ class Differentiated:
                 return Trace(self.function, leaves, structure, form.wrt, self.has_aux, forced)
             except OwnRule:
                 self._written = True
-
-        def written(*args: Any, **kwargs: Any) -> Any:
-            value, aux, trees = grad_on_tape(self.function, args, kwargs, self._places(args), self.has_aux)
-            gradients = [leaf for tree in trees for leaf in flatten(tree)[0]]
-            return ((value, aux) if self.has_aux else value), gradients
-
-        trace = Trace(written, leaves, structure, forced=forced)
+        trace = Trace(self._with_gradient, leaves, structure, forced=forced)
         trace.written = True
         return trace
+
+    def _with_gradient(self, *args: Any, **kwargs: Any) -> Any:
+        """Give what the function returns, and the leaves of its gradient, written on the tape."""
+        value, aux, trees = grad_on_tape(self.function, args, kwargs, self._places(args), self.has_aux)
+        gradients = [leaf for tree in trees for leaf in flatten(tree)[0]]
+        return ((value, aux) if self.has_aux else value), gradients
 
     def _forget(self, gone: Sequence[Trace]) -> None:
         """Take no calls to traces that were thrown out."""
         for form in self._forms.values() if gone else ():
             if form.bound is not None and form.bound[0] in gone:
                 if self._binding is form.bound[1]:
-                    self._binding = idle(Differentiated.__call__)
+                    self.rest()
                 form.bound = None
 
     def _nested(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:

@@ -35,8 +35,7 @@ def batch(
     With `identity`, the columns are those of the whole identity.
     """
     made = Batch(recording, start, inputs, columns, stop, identity)
-    for k in range(start, made.stop):
-        made.step(k)
+    made.take("columns", range(start, made.stop), made.step)
     return [made.of_tensor(x) for x in outputs]
 
 
@@ -102,7 +101,9 @@ class Batch(Walk):
             return
         ndim = len(recording.buffers[target].shape)
         if op.name == "assign":
-            recording.overwrite(self._memory(target), self._operand(operands[0], ndim))
+            memory = self._memory(target)
+            recording.overwrite(memory, self._operand(operands[0], ndim))
+            self.look(memory, target)
         elif op.name == "scatter":
             self._scatter(k)
         elif isinstance(op, Elementwise) or op.name == "sum" or (isinstance(op, Structural) and op.broadcasts):
@@ -130,6 +131,7 @@ class Batch(Walk):
 
     def _settle(self, target: int, made: Tensor) -> None:
         """Note the columns of an instruction's result."""
+        self.look(made, target)
         recording, s = self.recording, self.of[target]
         b = recording.buffers[target]
         shape = (self.count, *b.shape)
@@ -157,6 +159,11 @@ class Batch(Walk):
             recording.write(memory, dtype.type(0))
         return self._of(target)
 
+    def near(self, k: int) -> Sequence[tuple[str, Any]]:
+        operands = self.recording.operand_buffers[k]
+        columns = [self.columns.get(self.of[b]) for b in operands]
+        return [(f"columns of operand {i}", None if c is None else c._value) for i, c in enumerate(columns, 1)]
+
     # ---- structural ops --------------------------------------------------------------------------------------------
 
     def _scatter(self, k: int) -> None:
@@ -168,6 +175,7 @@ class Batch(Walk):
         indices = tuple(recording.tensor_of(b) for b in where)
         moved = recording.view(columns, lambda v: np.moveaxis(v, 0, 1))
         recording.scatter_into(front, indices, axes, recording.contiguous(moved))
+        self.look(front, target)
 
     def _whole(self, buffer: int) -> Tensor:
         """Give the columns of an operand, also where it is the same in each."""

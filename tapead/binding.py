@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -82,9 +84,41 @@ def replay() -> Any:
     return objects.builtin("replay", library.load("sweeps").replay_lists.address)
 
 
-def let_call(function: Any) -> None:
-    """Let calls of a differentiated function go to compiled code, which looks at its binding."""
-    objects.set_call(function, library.load("sweeps").call.address)
+#: the functions that compiled code calls, and whether it may
+_called: WeakSet[Any] = WeakSet()
+_may_call = True
+_lock = threading.Lock()
+
+
+def let_calls(allowed: bool) -> None:
+    """Let compiled code take calls again, by bindings to come; or let all calls go through Python."""
+    global _may_call
+    _may_call = allowed
+    if not allowed:
+        with _lock:
+            functions = list(_called)
+        for function in functions:
+            function.rest()
+
+
+def let_call(function: Any, binding: Binding | None) -> None:
+    """Let compiled code take the calls of a function by a binding; None: let them go through Python.
+
+    Compiled code finds the binding in the object's first slot, `_binding`; the function's `rest` puts the idle one there.
+    """
+    former = function._binding
+    if binding is former:
+        return
+    if binding is None:
+        function.rest()
+        return
+    function._binding = binding
+    if former is None:
+        with _lock:
+            _called.add(function)
+        objects.set_call(function, library.load("sweeps").call.address)
+    if not _may_call:  # asked last, for it may have been forbidden before the function was among those called
+        function.rest()
 
 
 def bind(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,12 +12,32 @@ from .errors import TapeadError, TapeadTypeError, TapeadValueError
 from .record import COPY, Recording, find_tensor
 from .tape import Place, describe
 from .tensor import Tensor
+from .tree import flatten, paths, unflatten
 
 
 def name_of(function: Any) -> str:
     """Give what a callable is called in messages."""
     name: str = getattr(function, "__name__", type(function).__name__)
     return name
+
+
+def parameter_names(function: Any, structure: Any) -> list[str]:
+    """Name the leaves of a call's arguments as its function does: x, weights['w'][0]."""
+    args, kwargs = unflatten(structure, range(structure.num_leaves))
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        given = bound.arguments
+    except (TypeError, ValueError):  # a builtin without a signature, or a wrapper with another's
+        given = {"args": args, **kwargs}
+    else:
+        for name, parameter in bound.signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                given.update(given.pop(name, {}))
+    names = [""] * structure.num_leaves
+    for name, tree in given.items():
+        for place, path in zip(flatten(tree)[0], paths(tree), strict=True):
+            names[place] = name + path
+    return names
 
 
 def check_callable(function: Any) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import demo, info, warmup
+from .commands import demo, info, trace, warmup
 from .errors import CommandError, TapeadModuleNotFoundError
 
-COMMANDS = (demo, warmup, info)
+COMMANDS = (trace, demo, warmup, info)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success; 2 a wrong command line, input that cannot be used, or a package that is needed and not installed.
     """
     parsed = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every encoding has ∂
     try:
         parsed.run(parsed)
         sys.stdout.flush()

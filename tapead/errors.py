@@ -43,12 +43,24 @@ class TapeadCheckError(TapeadError, AssertionError):
     """A gradient that differs from its numerical check."""
 
 
+class TapeadFloatingPointError(TapeadError, FloatingPointError):
+    """A value or derivative that is NaN or infinite, while `debug_nans` looks for them."""
+
+
 class EscapedError(TapeadTypeError):
     """A traced value was to become a Python number, although a derivative could flow through it."""
 
 
 class TapeadModuleNotFoundError(TapeadError, ModuleNotFoundError):
     """A package of an optional extra is needed, and not installed."""
+
+
+class ExpressionError(TapeadValueError):
+    """A formula that cannot be read or computed; its message ends with the formula and a mark under the place."""
+
+
+class TapeadGraphvizError(TapeadError, RuntimeError):
+    """The program that draws graphs is needed, and not installed, or fails."""
 
 
 class CommandError(TapeadError):

@@ -7,6 +7,7 @@ from typing import Any
 
 from .api import Differentiated
 from .errors import TapeadTypeError
+from .finite import watching
 from .markup import table
 from .order import REVERSE, TURN
 from .profiling import Profile
@@ -71,6 +72,8 @@ def explain(vg: Any, *args: Any, **kwargs: Any) -> Explanation:
     if not isinstance(vg, Differentiated | Replayed):
         raise TapeadTypeError(f"explain takes what grad or another transform made, not {type(vg).__name__}")
     if args or kwargs:
+        if watching():
+            raise TapeadTypeError("explain accounts for replays: it cannot call a function while debug_nans is on")
         vg(*args, **kwargs)
     trace = vg.last
     if trace is None:

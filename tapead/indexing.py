@@ -240,7 +240,7 @@ def assign(tape: Recording, y: Tensor, index: Any, value: Any) -> None:
 
 def overwrite(tape: Recording, target: Tensor, value: Any, place: Place) -> None:
     """Write a value into a view, and record it; what was there is kept for the way back."""
-    part = target._value
+    part = tape.keep(target)._value
     _keep_scalars(tape, target.storage, tape.buffers[target.buffer])
     if tape.kept is not None:
         tape.former[len(tape)] = tape.elementwise(_COPY, (target,))
@@ -297,7 +297,7 @@ def scatter_into(
     except IndexError as error:
         raise tape.explained(error, "assignment", [front._value, rows._value], place) from error
     kept = tape.made(saved, front.storage.number, 0)
-    tape.keep_operands(operands)
+    tape.keep_operands((front, *operands))
     tape.append(op, tuple(o.buffer for o in operands), (front.buffer, kept.buffer), {"axes": axes}, place)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from .binding import Binding, bind
 from .calling import name_of
 from .errors import TapeadTypeError
+from .finite import look_at_result, watching
 from .grouping import WRITES
 from .nested import Run, fitted
 from .program import Program
@@ -18,8 +19,8 @@ from .record import COPY, ForeignTape, Recording, live_recordings
 from .replayed import MAX_TRACES, Traces
 from .tape import CONSTANT, INPUT, Storage, Wengert
 from .tensor import Tensor
-from .trace import Trace
-from .tree import PLAIN, Reader, flatten, normal, paths, reader, signature, unflatten
+from .trace import Trace, run_anew
+from .tree import PLAIN, Reader, argument_names, flatten, normal, paths, reader, signature, unflatten
 
 TANGENT, COTANGENT = "tangent", "cotangent"
 
@@ -66,13 +67,13 @@ class Cut:
         """Cut the tape: what depends on the tangents goes to the second program."""
         given = [recording.buffers[x.buffer].storage for x in self._inputs]
         late = _dependent(recording, given)
-        second = _part(recording, late)
+        second = recording.part(late)
         residuals = _residuals(second, given, self._made)
         for s in residuals:
             storage = recording.storages[s]
             second.storages[s] = Storage(INPUT, storage.number, storage.size)
         self.second = Program(second, [*given, *residuals], self._made, None, ())
-        first = _part(recording, set(range(len(recording))) - late)
+        first = recording.part(set(range(len(recording))) - late)
         whole = {b.storage: i for i, b in reversed(list(enumerate(recording.buffers)))}  # the first buffer of each
         kept = [whole[s] for s in residuals]
         self.outputs = len(outputs)
@@ -122,20 +123,20 @@ class LinearMap:
         cut = self._cut
         tree = _argument(given, cut.what)
         leaves, structure = flatten(tree)
-        if cut.binding is not None and structure == cut.structure:
+        if cut.binding is not None and structure == cut.structure and not watching():
             replayed = cut.binding.replay(cut.binding, [*leaves, *self._residuals], None)
             if replayed is not None:
                 return cut.assembled(replayed[1])
         if Tensor in map(type, leaves):
-            how = "linearize" if cut.what == TANGENT else "vjp"
-            raise TapeadTypeError(
-                f"a linear map made outside of a traced function got a traced value: call {how} inside"
-            )
+            _refuse(cut.what)
         with Recording(replays=False) as recording:
             checked = fitted(recording, tree, cut.like, cut.structure, cut.names, cut.what)
             values = [np.asarray(x._value, like.dtype) for x, like in zip(checked, cut.like, strict=True)]
         cut.bind([x if x.ndim else x[()] for x in values], self._residuals)
-        return cut.assembled(cut.apply(values, self._residuals))
+        found = cut.apply(values, self._residuals)
+        for leaf in found:
+            look_at_result(leaf, f"a result of {self!r}", "the map was made before debug_nans was switched on")
+        return cut.assembled(found)
 
 
 class Linearizing:
@@ -147,7 +148,7 @@ class Linearizing:
         self.traces: Traces[Cut] = Traces(name_of(function), MAX_TRACES)
 
     def __call__(self, *primals: Any) -> tuple[Any, ...]:
-        if self._bound is not None:
+        if self._bound is not None and not watching():
             latest, bound, known = self._bound
             found: list[Any] = []
             if known.read(primals, found):
@@ -161,6 +162,8 @@ class Linearizing:
         key = (structure, *map(signature, leaves))
         make = partial(Cut, self.function, self.has_aux, self.what, leaves, structure)
         try:
+            if watching():
+                return self._anew(leaves, structure)
             cut, (result, residuals), _ = self.traces.run(key, make, lambda cut: cut.go(leaves))
         except ForeignTape:
             if not live_recordings():
@@ -173,6 +176,29 @@ class Linearizing:
     def _packed(self, cut: Cut, result: Any, residuals: Sequence[Any]) -> tuple[Any, ...]:
         made = LinearMap(cut, residuals)
         return (result[0], made, result[1]) if self.has_aux else (result, made)
+
+    def _anew(self, leaves: Sequence[Any], structure: Any) -> tuple[Any, ...]:
+        """Give value and map, which run the function anew at each call."""
+        leaves = [leaf.copy() if type(leaf) is np.ndarray else leaf for leaf in leaves]
+
+        def value(*primals: Any) -> Any:
+            value, _, *aux = self._nested(primals)
+            return value, aux
+
+        def at(primals: Any, given: Any) -> Any:
+            return self._nested(primals)[1](*given)
+
+        def mapped(*given: Any) -> Any:
+            found, _ = flatten(given)
+            if Tensor in map(type, found):
+                _refuse(self.what)
+            both, whole = flatten(((unflatten(structure, leaves)[0], given), {}))
+            names = argument_names(unflatten(structure, leaves)[0], {})
+            names += [f"the {self.what}{path}" for path in paths(_argument(given, self.what))]
+            return run_anew(at, [x if type(x) in PLAIN else normal(x) for x in both], whole, names)
+
+        found, aux = run_anew(value, leaves, structure)
+        return (found, mapped, *aux)
 
     def _nested(self, primals: tuple[Any, ...]) -> tuple[Any, ...]:
         """Give value and map within a trace: the map writes on its tape when it is called."""
@@ -198,6 +224,11 @@ class Linearizing:
         return unflatten(
             structure, [recording.elementwise(COPY, (x,), weak=True) if type(x) is Tensor else x for x in leaves]
         )
+
+
+def _refuse(what: str) -> NoReturn:
+    how = "linearize" if what == TANGENT else "vjp"
+    raise TapeadTypeError(f"a linear map made outside of a traced function got a traced value: call {how} inside")
 
 
 def _argument(given: tuple[Any, ...], what: str) -> Any:
@@ -227,15 +258,6 @@ def _dependent(tape: Wengert, given: Sequence[int]) -> set[int]:
             reached.update(of[b] for b in tape.operand_buffers[k] if last.get(of[b], -1) > k)
         if len(late) == before:
             return late
-
-
-def _part(tape: Wengert, instructions: set[int]) -> Wengert:
-    """Give a tape of some of the instructions."""
-    made = Wengert()
-    made.buffers, made.storages = list(tape.buffers), list(tape.storages)
-    for k in sorted(instructions):
-        made.append(tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k], tape.parameters[k], tape.places[k])
-    return made
 
 
 def _residuals(tape: Wengert, given: Sequence[int], outputs: Sequence[int]) -> list[int]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 #: what a cell of a column of numbers holds: nothing, or a number with a unit of two letters at most
 NUMBER = re.compile(r"|[-+]?(\d[\d,.]*(e[-+]?\d+)?|inf|nan)( ?[^\W\d]{1,2}|%)?")
+
+
+def holds_numbers(cells: Iterable[str]) -> bool:
+    """Whether a column is one of numbers: such are set flush right."""
+    return all(map(NUMBER.fullmatch, cells))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -24,7 +29,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     </tbody>
     </table>
     """
-    sides = ["right" if all(map(NUMBER.fullmatch, cells)) else "left" for cells in zip(*rows, strict=True)]
+    sides = ["right" if holds_numbers(cells) else "left" for cells in zip(*rows, strict=True)]
 
     def line(kind: str, cells: Sequence[str]) -> str:
         written = zip(cells, sides or ["left"] * len(cells), strict=True)

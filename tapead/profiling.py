@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import markup
+from .drawing import time_text
 from .errors import TapeadNotImplementedError
 from .kernels import library
 from .kernels.clock import clock
@@ -92,10 +93,14 @@ class Profile:
     def _times(self) -> list[tuple[str, str, str]]:
         """Name the times of the whole, each with what it is where the name does not say so."""
         return [
-            ("call", _time(self.call), ""),
-            ("sweeps", _time(self.sweeps), ""),
-            ("around", _time(self.around), "reading the arguments, making the results"),
-            ("rows", _time(self.rows_together), f"one by one, each without the {_time(self.clock)} of its clock"),
+            ("call", time_text(self.call), ""),
+            ("sweeps", time_text(self.sweeps), ""),
+            ("around", time_text(self.around), "reading the arguments, making the results"),
+            (
+                "rows",
+                time_text(self.rows_together),
+                f"one by one, each without the {time_text(self.clock)} of its clock",
+            ),
         ]
 
     def _cells(self) -> list[tuple[str, ...]]:
@@ -105,11 +110,11 @@ class Profile:
         for k in sorted(dear):
             row = self.rows[k]
             place = _joined(row.places)
-            cells.append((row.kind, row.what, f"{row.touched:,}", _time(row.seconds), f"{row.share:.1%}", place))
+            cells.append((row.kind, row.what, f"{row.touched:,}", time_text(row.seconds), f"{row.share:.1%}", place))
         if len(dear) < len(self.rows):
             rest = self.rows_together - sum(self.rows[k].seconds for k in dear)
             share = rest / (self.rows_together or 1.0)
-            cells.append(("", f"{len(self.rows) - len(dear):,} more rows", "", _time(rest), f"{share:.1%}", ""))
+            cells.append(("", f"{len(self.rows) - len(dear):,} more rows", "", time_text(rest), f"{share:.1%}", ""))
         return cells
 
 
@@ -213,10 +218,3 @@ def _joined(places: Sequence[str]) -> str:
         text += f", {line}" if file == last else f"{'; ' if text else ''}{place}"
         last = file
     return text + (", ..." if len(places) > LINES_SHOWN else "")
-
-
-def _time(seconds: float) -> str:
-    for unit, scale in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
-        if seconds * scale < 999.5:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds:.3g} s"

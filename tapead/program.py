@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError, TapeadValueError
+from .framing import graph_of_plan
+from .graph import LIMIT, Graph
 from .kernels import library
 from .kernels.constants import (
     ADJOINTS,
@@ -40,6 +42,8 @@ from .kernels.constants import (
     ZERO_COUNT,
     ZERO_FROM,
 )
+from .markup import table
+from .nodes import Nodes
 from .parallel import pool_table
 from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner, Row
 from .tape import CONSTANT, STORED, Wengert, describe
@@ -88,9 +92,10 @@ class Program:
         self.inputs, self.outputs, self.target, self.wrt = tuple(inputs), tuple(outputs), target, tuple(wrt)
         planner = Planner(tape, outputs, target, [inputs[i] for i in wrt])
         self.plan: Plan = planner.make()
-        self.instructions, tape = len(tape), planner.tape
-        self.buffers, self.storages = list(tape.buffers), list(tape.storages)
-        self.ops, self.places = tape.ops, tape.places
+        self.instructions = len(tape)
+        self.tape = planner.tape.part(range(len(planner.tape)))  # what is recorded later changes nothing here
+        self.buffers, self.storages = self.tape.buffers, self.tape.storages
+        self.ops, self.places = self.tape.ops, self.tape.places
         self.rows = self._rows(self.plan)
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
@@ -203,6 +208,25 @@ class Program:
         if not b.shape:
             return view.astype(b.dtype)[()] if view.dtype != b.dtype else view[()]
         return np.array(view, b.dtype, order="C")
+
+    def graph(
+        self,
+        labels: Mapping[int, str] | None = None,
+        seconds: Sequence[float] | None = None,
+        limit: int | None = LIMIT,
+    ) -> Graph:
+        """Give the computational graph of what is left after the passes, to be drawn: rows as frames around instructions.
+
+        labels name inputs by their places; seconds, one for each row, colour by time. See `Tape.graph` for limit.
+        """
+        names = {self.inputs[i]: label for i, label in (labels or {}).items()}
+        outputs = [*([] if self.target is None else [self.target]), *self.outputs]
+        return graph_of_plan(self.plan, self.tape, outputs, names, seconds, limit)
+
+    def _repr_html_(self) -> str:
+        rows, arena = len(self.plan.rows), self.arena_bytes
+        title = f"Program of {self.plan.needed:,} instructions, run as {rows:,} rows in an arena of {arena:,} bytes"
+        return table(title, ("node", "formula", "type", "line"), Nodes(self.tape).cells())
 
     @property
     def arena_bytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Number
 from typing import Any
 
@@ -20,9 +21,10 @@ from .errors import (
     TapeadTypeError,
     TapeadValueError,
 )
+from .finite import Watch
 from .kernels.constants import B1, F4, F8, I8
 from .kernels.index import bits, unbits
-from .kernels.table import OPS, Elementwise, Structural
+from .kernels.table import OPS, Elementwise, Op, Structural
 from .shape import blas_ready
 from .tape import (
     CONSTANT,
@@ -93,19 +95,21 @@ class ForeignTape(TapeadTypeError):
 class Recording(Wengert):
     """A tape while it is recorded: evaluates each operation with NumPy and appends the instruction.
 
-    replays tells that the tape will be run again on other values (a trace): then numbers must not leave it.
+    replays tells that the tape will be run again on other values (a trace): then numbers must not leave it. watched
+    lets a `Watch` look at all values, which are kept for it.
     """
 
-    def __init__(self, replays: bool) -> None:
+    def __init__(self, replays: bool, watched: bool = False) -> None:
         super().__init__()
         self.replays = replays
+        self.watch = Watch(self) if watched else None
         self.live = True
         self.volatile: list[tuple[str, Place]] = []
         self.forced: list[int] = []
         self._levels = 1
-        self._open_levels = 0
+        self.open_levels = 0  # the derivatives that are being taken within
         #: buffer -> its value, while a derivative is taken within the trace
-        self.kept: dict[int, Any] | None = None
+        self.kept: dict[int, Any] | None = {} if watched else None
         self.former: dict[
             int, Tensor
         ] = {}  # instruction that writes -> what it overwrote, as a value that derivatives flow through
@@ -142,6 +146,30 @@ class Recording(Wengert):
         for array, saved, _ in self._stale.values():
             array[...] = saved
         self._stale.clear()
+
+    def append(
+        self,
+        op: Op,
+        operands: tuple[int, ...],
+        results: tuple[int, ...],
+        parameters: dict[str, Any] | None,
+        place: Place,
+    ) -> int:
+        """Append an instruction that was evaluated; give its index."""
+        k = super().append(op, operands, results, parameters, place)
+        if self.watch is not None:
+            self.watch.recorded()
+        return k
+
+    def looking_away(self) -> AbstractContextManager[None]:
+        """Do not look at what is recorded in the body of a `with` statement: stand-ins, whose values are not used."""
+        return nullcontext() if self.watch is None else self.watch.looking_away()
+
+    def take_back(self, start: int) -> None:
+        """Take back the instructions from one on; what they made stays."""
+        for column in (self.ops, self.operand_buffers, self.result_buffers, self.parameters, self.places):
+            del column[start:]
+        self.former = {k: saved for k, saved in self.former.items() if k < start}
 
     # ---- values that enter -------------------------------------------------------------------------------------------
 
@@ -232,7 +260,7 @@ class Recording(Wengert):
     def open_level(self) -> int:
         """Begin a derivative within the trace: give its bit, and keep values from now on, which its rules will need."""
         self._levels <<= 1
-        self._open_levels += 1
+        self.open_levels += 1
         if self.kept is None:
             self.kept = {}
         return self._levels
@@ -243,8 +271,8 @@ class Recording(Wengert):
             storage.levels &= ~level
         if keep:
             return
-        self._open_levels -= 1
-        if not self._open_levels:
+        self.open_levels -= 1
+        if not self.open_levels and self.watch is None:
             self.kept = None
 
     def keep(self, x: Tensor) -> Tensor:
@@ -444,6 +472,7 @@ class Recording(Wengert):
             wraps = kind in "iu" and dtype != np.int64 and op.name not in _NEVER_WRAPS
             if wraps or (computed == I8 and op.integer is None) or number_class(dtype) is None:
                 return self._outside(value, operands, op.name, place)
+        weak = weak and kind == "f"  # a comparison's result is NumPy's, whatever was compared
         if weak:
             value = float(value)
         elif isinstance(value, np.ndarray):
@@ -474,6 +503,8 @@ class Recording(Wengert):
         self.result_buffers.append((result.buffer,))
         self.parameters.append(parameters)
         self.places.append(place)
+        if self.watch is not None:
+            self.watch.recorded()
 
     def cast(self, x: Tensor, dtype: np.dtype[Any], copy: bool = True) -> Tensor:
         """Record a conversion to another dtype."""

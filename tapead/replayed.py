@@ -13,13 +13,15 @@ import numpy as np
 
 from .binding import Binding, idle, let_call
 from .errors import TapeadTypeError, TapeadValueError
+from .finite import watching
+from .graph import LIMIT, Graph
 from .kernels import library, objects
 from .profiling import Profile, profile_trace
 from .program import GuardFailed
 from .record import ForeignTape, current, live_recordings
 from .tape import Place
 from .tensor import Tensor
-from .trace import Trace
+from .trace import Trace, run_anew
 from .tree import PLAIN, Reader, flatten, normal, reader, signature
 
 #: how many traces a function keeps, unless told otherwise
@@ -137,8 +139,9 @@ class Replayed:
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         if out is not None:
             return self._into(out, self(*args, **kwargs))
-        if self._bound is not None and not kwargs:
-            latest, bound, read = self._bound
+        known_best = self._bound
+        if known_best is not None and not kwargs and not watching():
+            latest, bound, read = known_best
             known: list[Any] = []
             if read.read(args, known):
                 replayed = bound.replay(bound, known, None)
@@ -151,6 +154,8 @@ class Replayed:
         leaves = [leaf if type(leaf) in PLAIN else normal(leaf) for leaf in leaves]
         key = (structure, *map(signature, leaves))
         try:
+            if watching():
+                return run_anew(self.function, leaves, structure)
             trace, (result, _), _ = self.traces.run(
                 key,
                 lambda forced: Trace(self.function, leaves, structure, forced=forced),
@@ -175,11 +180,11 @@ class Replayed:
             trace.is_flat and structure.num_leaves == structure.child(0).num_children == structure.child(0).num_leaves
         )
         direct = direct and all(child.is_leaf() for child in structure.child(0).children())
-        if binding is None or not direct:
-            binding = None if self._binding is None else idle(Replayed.__call__)
-        first, self._binding = self._binding is None and binding is not None, binding
-        if first:
-            let_call(self)
+        let_call(self, binding if direct else None)
+
+    def rest(self) -> None:
+        """Let calls go through Python until a trace is bound again."""
+        self._binding, self._bound = idle(Replayed.__call__), None
 
     def _into(self, out: Any, result: Any) -> Any:
         """Copy a result, which is an array or a tuple of arrays, to where it is wanted."""
@@ -191,15 +196,41 @@ class Replayed:
             x[...] = made
         return out
 
+    def graph(self, *args: Any, colour: str | None = None, limit: int | None = LIMIT, **kwargs: Any) -> Graph:
+        """Give the computational graph of a call, or of the last one; see `tapead.grad(f).graph`."""
+        return graph_call(self, partial(self, *args, **kwargs), args, kwargs, colour, limit)
+
     def profile(self, *args: Any, **kwargs: Any) -> Profile:
         """Time a call, row by row; see `tapead.profile`."""
         return profile_call(self, partial(self, *args, **kwargs), args, kwargs)
 
 
+def graph_call(
+    replayed: Any, call: Callable[[], Any], args: Any, kwargs: Any, colour: str | None, limit: int | None
+) -> Graph:
+    """Do a call, if there are arguments, and give the graph of the trace that the last call ran."""
+    if live_recordings():
+        raise TapeadTypeError("graph shows replays: it cannot be used while a function is traced")
+    if colour not in (None, "time"):
+        raise TapeadValueError(f'colour must be "time" or None, not {colour!r}')
+    seconds = None
+    if colour == "time":
+        if not args and not kwargs:
+            raise TapeadTypeError('colour="time" times a call: give graph the arguments')
+        seconds = [row.seconds for row in profile_call(replayed, call, args, kwargs).rows[1:]]
+    elif args or kwargs:
+        call()
+    if replayed.last is None:
+        raise TapeadTypeError(f"{replayed!r} was not called yet: give graph its arguments")
+    graph: Graph = replayed.last.graph(replayed.function, seconds, limit)
+    return graph
+
+
 def profile_call(replayed: Any, call: Callable[[], Any], args: Any, kwargs: Any) -> Profile:
     """Do a call, and time the rows of the trace that it ran."""
-    if live_recordings():
-        raise TapeadTypeError("profile times replays: it cannot be used while a function is traced")
+    if live_recordings() or watching():
+        when = "debug_nans is on" if watching() else "a function is traced"
+        raise TapeadTypeError(f"profile times replays: it cannot be used while {when}")
     call()
     trace, leaves = replayed.last, flatten((args, kwargs))[0]
     if trace is None:

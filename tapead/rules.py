@@ -90,7 +90,7 @@ def _record(
     active = any(x.storage.levels for x in operands)
     if not active:
         return list(made)
-    if recording.kept is None:
+    if not recording.open_levels:
         if not recording.replays:
             raise TapeadNotImplementedError(
                 f"{name} has a rule of its own, which tapead.Tape cannot use: differentiate with tapead.grad"
@@ -344,7 +344,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         made, structure, _ = _outputs(recording, name, value)
         if not any(x.storage.levels for x in made):
             return value
-        if recording.kept is None and recording.replays:
+        if not recording.open_levels and recording.replays:
             raise OwnRule
         outer = [_whole(recording, s) for s in _closed_over(recording, start, begun, given.tensors)]
         operands = [*given.tensors, *outer]

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
+from .markup import holds_numbers
+
 Advance = Callable[[str], None]
+
+#: no column is made narrower than this to fit the width
+NARROW = 12
+
+
+def columns_of(text: str) -> int:
+    """Count the columns that a text takes on a screen: an accent stands on the letter before it."""
+    return sum(not unicodedata.combining(sign) for sign in text)
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    # Accents count for `wrap`, so let it have some more room for them.
+    accents = len(cell) - columns_of(cell)
+    return textwrap.wrap(cell, width + accents) if columns_of(cell) > width else [cell]
 
 
 class Screen(Protocol):
@@ -23,7 +42,7 @@ class Screen(Protocol):
 
 
 class PlainScreen:
-    """Write lines without any escape code.
+    """Write lines without any escape code; tables in lines of `width` characters, where one is given.
 
     >>> import sys
     >>> screen = PlainScreen(sys.stdout)
@@ -34,18 +53,31 @@ class PlainScreen:
       10     29
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO, width: int | None = None) -> None:
+        self.stream, self.width = stream, width
 
     def line(self, text: str = "") -> None:
         # Flushed line by line, so that a reader of the pipe sees each at its time.
         print(text, file=self.stream, flush=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+        cells = list(zip(columns, *rows, strict=True))
+        right = [holds_numbers(column[1:]) for column in cells]
+        widths = self._fitting([max(map(columns_of, column)) for column in cells])
         self.line(title)
         for row in (columns, *rows):
-            self.line("".join(f"  {cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
+            wrapped = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+            for k in range(max(map(len, wrapped))):
+                texts = [lines[k] if k < len(lines) else "" for lines in wrapped]
+                gaps = [" " * (width - columns_of(text)) for text, width in zip(texts, widths, strict=True)]
+                parts = [gap + text if side else text + gap for text, gap, side in zip(texts, gaps, right, strict=True)]
+                self.line("".join(f"  {part}" for part in parts).rstrip())
+
+    def _fitting(self, widths: list[int]) -> list[int]:
+        """Narrow the widest columns until all fit."""
+        while self.width is not None and sum(widths) + 2 * len(widths) > self.width and max(widths) > NARROW:
+            widths[widths.index(max(widths))] -= 1
+        return widths
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
@@ -75,12 +107,14 @@ class TerminalScreen:
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        for column in columns:
-            table.add_column(column, justify="right")
+        self.console.print(Text(title, style="bold"))
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for column, cells in zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True):
+            table.add_column(column, justify="right" if holds_numbers(cells) else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         self.console.print(table)
 
     @contextmanager
@@ -104,5 +138,6 @@ def screen_for(stream: TextIO) -> Screen:
         try:
             return TerminalScreen()
         except ModuleNotFoundError:
-            pass  # a container image needs no colours
+            # A container image needs no colours.
+            return PlainScreen(stream, shutil.get_terminal_size().columns)
     return PlainScreen(stream)

@@ -25,8 +25,7 @@ def push(
 ) -> Tangents:
     """Write the tangent of every instruction from `start` on, for tangents (None: zero) of the variables."""
     made = Tangents(recording, start, variables, tangents, stop)
-    for k in range(start, made.stop):
-        made.step(k)
+    made.take("tangent", range(start, made.stop), made.step)
     return made
 
 
@@ -86,10 +85,16 @@ class Tangents(Walk):
             tangents = computed if isinstance(computed, tuple) else (computed,)
             for result, tangent in zip(results, tangents, strict=False):
                 if tangent is not None:
-                    self.whole[self.of[result]] = self._own(result, tangent)
+                    self.whole[self.of[result]] = own = self._own(result, tangent)
+                    self.look(own, result)
             if self.of[target] in self._written:
                 again = self.again(k, [self.value(b) for b in operands])
                 self._remember(target, again[0] if isinstance(again, tuple) else again)
+
+    def near(self, k: int) -> Sequence[tuple[str, Any]]:
+        operands = [self.of[b] for b in self.recording.operand_buffers[k]]
+        dots = [self.whole.get(s, self.flat.get(s)) for s in operands]
+        return [(f"tangent of operand {i}", None if dot is None else dot._value) for i, dot in enumerate(dots, 1)]
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
@@ -114,6 +119,7 @@ class Tangents(Walk):
         into = self.stretch(self.flat[s], target)
         zero = self.recording.tensor(np.zeros((), into.dtype))
         self.recording.overwrite(into, zero if tangent is None else self._matched(tangent, into))
+        self.look(into, target)
 
     def _matched(self, tangent: Tensor, into: Tensor) -> Tensor:
         return tangent if tangent.dtype == into.dtype else self.recording.cast(tangent, into.dtype)
@@ -144,6 +150,7 @@ class Tangents(Walk):
             into = self.stretch(self.flat[s], target)
             rows = recording.tensor(np.zeros(value.shape, into.dtype)) if tangent is None else tangent
             recording.scatter_into(into, indices, axes, recording.contiguous(rows))
+            self.look(into, target)
         recording.scatter_into(self.stretch(self.values[s], target), indices, axes, recording.contiguous(value))
 
     def _ready(self, target: int) -> None:

@@ -2,13 +2,14 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .kernels import table
 from .kernels.constants import B1, F4, F8, I8
 from .kernels.table import Layout, Op
 
@@ -18,6 +19,7 @@ INPUT, VALUE, CONSTANT = "input", "value", "constant"
 Place = tuple[CodeType, int]
 
 _OWN = __file__.rpartition("/tape.py")[0].rpartition("\\tape.py")[0] or __file__[: -len("/tape.py")]
+_KERNELS = table.__file__[: -len("/table.py")]  # elsewhere, where tapead is not installed
 _NUMPY = np.__file__[: -len("/__init__.py")]
 #: file -> whether it is tapead's or NumPy's own
 _INNER: dict[str, bool] = {}
@@ -31,7 +33,7 @@ def user_place() -> Place:
         file = code.co_filename
         inner = _INNER.get(file)
         if inner is None:
-            inner = _INNER[file] = file.startswith((_OWN, _NUMPY))
+            inner = _INNER[file] = file.startswith((_OWN, _KERNELS, _NUMPY))
         if not inner:
             return code, frame.f_lasti
         frame = frame.f_back
@@ -151,6 +153,15 @@ class Wengert:
         self.places.append(place)
         return len(self.ops) - 1
 
+    def part(self, instructions: Iterable[int]) -> "Wengert":
+        """Give a tape of some of the instructions, in their order; buffers and storages keep their numbers."""
+        made, kept = Wengert(), sorted(instructions)
+        made.buffers, made.storages = list(self.buffers), list(self.storages)
+        for column in ("ops", "operand_buffers", "result_buffers", "parameters", "places"):
+            whole = getattr(self, column)
+            setattr(made, column, [whole[k] for k in kept])
+        return made
+
     def layout(self, buffer: int) -> Layout:
         """Give a buffer as kernels see it."""
         b = self.buffers[buffer]
@@ -179,55 +190,6 @@ class Wengert:
     def outputs(self) -> npt.NDArray[np.int64]:
         """The buffer that each instruction writes, read-only; -1 where it writes none."""
         return _frozen([results[0] if results else -1 for results in self.result_buffers])
-
-    def listing(self) -> str:
-        """List the tape: inputs and constants, then an instruction a line, `v3 = tanh v2`, with shapes and views."""
-        lines = []
-        defined: set[int] = set()
-        bases: dict[int, int] = {}  # storage -> the buffer that it is named after
-
-        def name(buffer: int) -> str:
-            b = self.buffers[buffer]
-            storage = self.storages[b.storage]
-            if storage.kind == CONSTANT and storage.size == 1:
-                return repr(storage.data.reshape(-1)[0].item())
-            define(buffer)
-            return f"v{buffer}"
-
-        def kind(buffer: int) -> str:
-            b = self.buffers[buffer]
-            return f"{b.dtype.name}[{', '.join(map(str, b.shape))}]" if b.shape else b.dtype.name
-
-        def define(buffer: int) -> None:
-            if buffer in defined:
-                return
-            defined.add(buffer)
-            b = self.buffers[buffer]
-            storage = self.storages[b.storage]
-            base = bases.get(b.storage)
-            if base is None or base == buffer:
-                bases.setdefault(b.storage, buffer)
-                if storage.kind != VALUE:
-                    lines.append(f"v{buffer} = {storage.kind}  {kind(buffer)}")
-            else:
-                place = f"offset {b.offset}, strides ({', '.join(map(str, b.strides))})"
-                lines.append(f"v{buffer} = view of v{base}: {place}  {kind(buffer)}")
-
-        for index, buffer in enumerate(self.buffers):
-            if self.storages[buffer.storage].kind == INPUT and buffer.storage not in bases:
-                define(index)
-        for k, op in enumerate(self.ops):
-            operands = [name(b) for b in self.operand_buffers[k]]
-            results = self.result_buffers[k]
-            parameters = self.parameters[k]
-            for b in results:
-                bases.setdefault(self.buffers[b].storage, b)
-                define(b)
-            text = f"{', '.join(f'v{b}' for b in results)} = {op.name} {', '.join(operands)}"
-            if parameters:
-                text += "  {" + ", ".join(f"{key}: {value}" for key, value in parameters.items()) + "}"
-            lines.append(text + (f"  {kind(results[0])}" if results else ""))
-        return "\n".join(lines)
 
 
 def _frozen(rows: list[Any]) -> npt.NDArray[np.int64]:

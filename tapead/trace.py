@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from .binding import Binding, bind
-from .calling import call, checked_output, function_code, split
+from .calling import call, checked_output, function_code, parameter_names, split
+from .finite import watching
+from .graph import LIMIT, Graph
 from .kernels.table import Structural
 from .passes import OWN
 from .program import Program
 from .record import COPY, Recording, find_tensor
 from .tape import Place
 from .tensor import Tensor
-from .tree import flatten, is_traced, unflatten
+from .tree import argument_names, flatten, is_traced, unflatten
 
 
 @contextmanager
@@ -42,6 +44,37 @@ class Output:
 
 class OwnRule(BaseException):  # which the user's function should not catch
     """A function to differentiate has a rule of its own inside: its gradient must be written on the tape."""
+
+
+def run_anew(
+    function: Callable[..., Any], leaves: Sequence[Any], structure: Any, names: Sequence[str] | None = None
+) -> Any:
+    """Run a function, recording, and give what it returned: without a program, and looked at while `debug_nans` is on.
+
+    names are those of the leaves, where these are not the paths of arguments.
+    """
+    recording = Recording(replays=True, watched=watching())
+    try:
+        with recording, np.errstate(all="ignore"):
+            inside = list(leaves)
+            for i, leaf in enumerate(leaves):
+                if is_traced(leaf):
+                    if recording.watch is not None:
+                        recording.watch.given(leaf, (names or argument_names(*unflatten(structure, leaves)))[i])
+                    inside[i] = recording.enter(leaf)
+            arguments, options = unflatten(structure, inside)
+            found, made = flatten(call(function, arguments, options))
+            return unflatten(made, [_as_value(recording, leaf) for leaf in found])
+    finally:
+        recording.end()
+
+
+def _as_value(recording: Recording, leaf: Any) -> Any:
+    """Give a result as the caller's own: what is traced as its value."""
+    if is_result(leaf):
+        tensor = recording.tensor(leaf)
+        return np.array(tensor._value, tensor.dtype)[()]
+    return _own(leaf)
 
 
 def has_own_rule(recording: Recording) -> bool:
@@ -87,6 +120,7 @@ class Trace:
     ) -> None:
         recording = Recording(replays=True)
         recording.forced = list(forced)
+        self.arguments = structure
         by = () if wrt is None else wrt
         self.traced = [i for i, leaf in enumerate(leaves) if is_traced(leaf)]
         opaque = [leaf for i, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray) and not is_traced(leaf)]
@@ -162,6 +196,13 @@ class Trace:
             return slopes
         return slopes.copy() if type(leaves[self.traced[self.program.wrt[k]]]) is np.ndarray else slopes[()]
 
+    def graph(
+        self, function: Callable[..., Any], seconds: Sequence[float] | None = None, limit: int | None = LIMIT
+    ) -> Graph:
+        """Give the computational graph of the program; inputs are called as the function calls them."""
+        names = parameter_names(function, self.arguments)
+        return self.program.graph({k: names[i] for k, i in enumerate(self.traced)}, seconds, limit)
+
     @property
     def is_flat(self) -> bool:
         """Whether what the function returned is one output, or the tuple of all of them."""
@@ -184,11 +225,16 @@ def _own(leaf: Any) -> Any:
     return leaf.copy() if type(leaf) is np.ndarray else leaf
 
 
+def is_result(leaf: Any) -> bool:
+    """Whether a leaf of what a function returned is a traced value, or an array of them."""
+    return type(leaf) is Tensor or (
+        isinstance(leaf, np.ndarray) and leaf.dtype == object and find_tensor(leaf) is not None
+    )
+
+
 def _settle(recording: Recording, leaf: Any, outputs: list[Tensor], swept: bool) -> Any:
     """Make an output of a traced value; leave anything else as it is."""
-    if type(leaf) is not Tensor and (
-        not isinstance(leaf, np.ndarray) or leaf.dtype != object or find_tensor(leaf) is None
-    ):
+    if not is_result(leaf):
         return leaf
     tensor = recording.tensor(leaf)
     if swept and tensor.storage.written:  # the reverse sweep takes writes back; an output must not feel it

@@ -104,6 +104,11 @@ def paths(tree: Any) -> list[str]:
     return [optree.PyTreeAccessor(a).codify("") for a in optree.tree_accessors(tree, namespace=NAMESPACE)]
 
 
+def argument_names(args: Any, kwargs: Any) -> list[str]:
+    """Name each leaf of a call's arguments by its path, like args[0]['weights'][0]."""
+    return ["args" + path for path in paths(args)] + ["kwargs" + path for path in paths(kwargs)]
+
+
 def normal(leaf: Any) -> Any:
     """Turn array-likes into arrays; leave everything else."""
     if type(leaf) in PLAIN:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,24 @@ class Walk:
         self.recording, self.start, self.stop = recording, start, len(recording) if stop is None else stop
         self.of = [b.storage for b in recording.buffers]
         self.values: dict[int, Tensor] = {}
+
+    def take(self, what: str, instructions: Iterable[int], step: Callable[[int], None]) -> None:
+        """Take the step of each of some instructions, which writes something ("adjoint", "tangent") for it."""
+        watch = self.recording.watch
+        if watch is not None:
+            watch.walk(what, instructions, step)
+            return
+        for k in instructions:
+            step(k)
+
+    def look(self, made: Tensor, buffer: int) -> None:
+        """Look at a derivative of a buffer that was written for the instruction at hand, while `debug_nans` is on."""
+        if self.recording.watch is not None:
+            self.recording.watch.derived(made, self.of[buffer], self.near)
+
+    def near(self, k: int) -> Sequence[tuple[str, Any]]:
+        """Give what the derivatives of an instruction are made of, beside its operands."""
+        raise NotImplementedError
 
     def written(self) -> set[int]:
         """Give the storages that are written to in place."""
@@ -97,7 +117,7 @@ class Walk:
             return d
         if partial == "-1.0":
             return self.recording.elementwise(OPS["negative"], (d,))  # type: ignore[no-any-return]
-        value = eval(partial or "0.0", names)  # an expression of the op table, never the user's text
+        value = eval(_code(partial or "0.0"), names)
         return self.recording.elementwise(OPS["mask" if op.select else "chain"], (d, value))  # type: ignore[no-any-return]
 
     def structural_of(self, k: int) -> Structural:
@@ -111,6 +131,12 @@ class Walk:
         """Give the operands of an instruction through which a derivative flows, and whose storages have one."""
         op, operands = self.recording.ops[k], self.recording.operand_buffers[k]
         return [i for i, b in enumerate(operands) if carries(op, i) and has(self.of[b])]
+
+
+@cache
+def _code(partial: str) -> CodeType:
+    """Compile an expression of the op table, never the user's text; to `tape.user_place` it is code of this module."""
+    return compile(partial, __file__, "eval")
 
 
 def rule_of(op: Structural) -> Callable[..., tuple[Any, ...]]:

@@ -39,7 +39,7 @@ def test_python_m_is_the_same_program(program):
 def test_help_tells_every_command(program):
     done = run(*program, "--help")
     assert done.returncode == 0
-    for command in ("demo", "warmup", "info"):
+    for command in ("trace", "demo", "warmup", "info"):
         assert re.search(rf"^ +{command} +\S", done.stdout, re.MULTILINE)
 
 
@@ -94,7 +94,10 @@ def test_missing_extra_is_one_line_and_status_2(monkeypatch, capsys):
 def test_a_terminal_without_rich_gets_plain_text(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert type(screen_for(sys.stdout)) is PlainScreen
+    monkeypatch.setenv("COLUMNS", "70")
+    chosen = screen_for(sys.stdout)
+    assert type(chosen) is PlainScreen
+    assert chosen.width == 70
 
 
 def test_a_missing_module_that_is_no_extra_is_not_hidden(monkeypatch):

@@ -14,21 +14,24 @@ ROOT = Path(__file__).resolve().parents[1]
 STOREYS = """
 __main__
 cli
-commands.demo commands.warmup commands.info commands.__init__
+commands.demo commands.trace commands.warmup commands.info commands.__init__
 demo
 warm models
-screen picture
+sources
+expression
+vocabulary
 __init__
+trace_table
 explanation
 primitive_check
 check
 derivatives
 api linearized
-replayed rules
+replayed rules observation
 nested
-batch tangent
+batch tangent define
 adjoint
-define profiling
+profiling
 trace
 calling walk
 tree
@@ -42,17 +45,23 @@ shaping
 dispatch declaration
 primitives
 record
-indexing protocols
+indexing protocols finite
 binding
 program
+framing
 plan
 memory order passes blocks
 splitting parallel
+graph
+folding drawing
+nodes
+formulas
 grouping
 scalars
 shape
 tensor
 tape
+screen picture
 switches extras markup
 errors
 """
