@@ -16,7 +16,7 @@ __main__
 cli
 commands.demo commands.trace commands.warmup commands.info commands.__init__
 demo
-warm
+warm models
 sources
 expression
 vocabulary
@@ -61,7 +61,7 @@ scalars
 shape
 tensor
 tape
-screen
+screen picture
 switches extras markup
 errors
 """
