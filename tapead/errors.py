@@ -63,5 +63,5 @@ class TapeadGraphvizError(TapeadError, RuntimeError):
     """The program that draws graphs is needed, and not installed, or fails."""
 
 
-class CommandError(TapeadError):
+class CommandError(TapeadError, ValueError):
     """What a command was asked to do and cannot: shown in one line, without a traceback."""

@@ -172,6 +172,8 @@ def _fields(operands: Sequence[str]) -> dict[str, str]:
 
 def _axes(result: Buffer, operand: Buffer) -> str:
     """Name the axes that went, unless all did."""
+    if len(result.shape) < len(operand.shape):
+        return "" if math.prod(result.shape) == 1 else f", axis={len(operand.shape) - 1}"
     gone = [i for i, (a, b) in enumerate(zip(operand.shape, result.shape, strict=False)) if b == 1 != a]
     if len(gone) == len([d for d in operand.shape if d != 1]):
         return ""

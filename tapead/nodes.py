@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from .formulas import formula, number_text, place_text
 from .grouping import WRITES
 from .kernels.table import OPS
-from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_number
+from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_text
 
 OPERATION, VIEW, WRITE, JOIN, GUARD = "op", "view", "write", "join", "guard"
 
@@ -122,8 +121,7 @@ class Nodes:
         shown = self.all if limit is None or len(self) <= limit else [*self.all[: limit // 2], *self.all[-limit // 2 :]]
         cells = []
         for node in shown:
-            file = "" if node.place is None else PurePath(node.place[0].co_filename).name
-            line = "" if node.place is None else f"{file}:{line_number(node.place)}"
+            line = "" if node.place is None else line_text(node.place)
             text = node.label or node.formula or node.kind
             cells.append(
                 ("" if node.kind == GUARD else node.name, text, "guard" if node.kind == GUARD else node.type, line)

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: cost against size, error against step."""
+"""The picture of a comparison: cost against size, error against step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .comparison import (
     Measurement,
     Slope,
 )
-from .extras import require
 
 #: method -> colour (Okabe and Ito: told apart by the colour-blind, too) and marker
 STYLES = {
@@ -33,11 +32,8 @@ GREY = "#666666"
 LEAST = 1e-17
 
 
-def comparison_figure(title: str, found: Sequence[Measurement], slope: Slope | None) -> Any:
+def draw(figure: Any, title: str, found: Sequence[Measurement], slope: Slope | None) -> None:
     """Draw two panels, both with logarithmic axes: cost against n, error against step."""
-    figure = require("matplotlib.figure", "tapead compare --plot").Figure(
-        figsize=(11.0, 4.8), dpi=150, layout="constrained"
-    )
     left, right = figure.subplots(1, 2)
     figure.suptitle(f"{title}: five ways to one gradient", fontsize=13)
     for axes in (left, right):
@@ -48,7 +44,6 @@ def comparison_figure(title: str, found: Sequence[Measurement], slope: Slope | N
         axes.spines[["top", "right"]].set_visible(False)
     _draw_cost(left, found)
     _draw_errors(right, slope)
-    return figure
 
 
 def _draw_cost(axes: Any, found: Sequence[Measurement]) -> None:

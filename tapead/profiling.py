@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from .errors import TapeadNotImplementedError
 from .kernels import library
 from .kernels.clock import clock
 from .program import Program, Workspace
-from .tape import line_number
+from .tape import line_text
 from .trace import Trace
 
 #: how long to measure, in seconds, and how many rounds at least and at most
@@ -184,7 +183,7 @@ def _rows(program: Program, seconds: Any) -> tuple[ProfileRow, ...]:
         names = [program.ops[i].name for i in instructions]
         codes = [program.places[i] for i in instructions]
         lines = {(id(code), at): (code, at) for code, at in codes}.values()  # comparing code objects would be slow
-        places = dict.fromkeys(f"{PurePath(p[0].co_filename).name}:{line_number(p)}" for p in lines)
+        places = dict.fromkeys(map(line_text, lines))
         made.append(
             ProfileRow(
                 kind=plan.kinds[k],

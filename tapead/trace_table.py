@@ -6,7 +6,6 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from .nodes import GUARD, JOIN, OPERATION, VIEW, WRITE, Node
 from .observation import Observation, Part, observe
 from .plan import Planner
 from .screen import PlainScreen, Screen
-from .tape import CONSTANT, INPUT, line_number
+from .tape import CONSTANT, INPUT, line_text
 from .tree import flatten, paths, unflatten
 
 Mode = Literal["forward", "reverse", "both"]
@@ -439,9 +438,7 @@ def _rows(seen: Observation, file: str) -> tuple[TraceRow, ...]:
                 partials=tuple(_partial(seen, node, part) for part in sorted(parts.get(node.index, ()), key=_order)),
                 adjoint=_or_zero(seen.adjoints.get(node.index), node) if has else None,
                 block=next((block_of[k] for k in node.instructions if k in block_of), None),
-                place=""
-                if place is None or place[0].co_filename != file
-                else f"{PurePath(file).name}:{line_number(place)}",
+                place="" if place is None or place[0].co_filename != file else line_text(place),
             )
         )
     return tuple(rows)

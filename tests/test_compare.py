@@ -2,20 +2,19 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 
 import mpmath
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import tapead
 import tapead.cli
 from tapead import comparison, plots
 from tapead.commands import compare as command
 from tapead.comparison import CENTRAL_DIFFERENCES, FORWARD_DIFFERENCES, FORWARD_MODE, METHODS, REVERSE_MODE, SYMBOLIC
-from tapead.errors import CommandError
 from tapead.operations import Operations
 
 SIZES = (2, 4, 8, 16, 32)
@@ -129,7 +128,8 @@ def test_a_function_without_reference_is_compared_all_the_same():
     assert sorted(m.what for m in missing) == ["error", "operations", SYMBOLIC]
     assert all("slogdet" in m.reason and "determinant" in m.reason for m in missing)
     assert comparison.slope_errors(determinant, 3) is None
-    figure = plots.comparison_figure("determinant", measured, None)
+    figure = Figure()
+    plots.draw(figure, "determinant", measured, None)
     assert figure.axes[0].get_ylabel() == "seconds for one gradient"
     assert [text.get_text() for text in figure.axes[1].texts] == ["no reference in high precision"]
     assert command.cells(measured[0])[2:6] == ("?",) * 4
@@ -189,7 +189,8 @@ def test_a_function_of_ones_own(program, tmp_path):
 def test_the_picture():
     found = [m for _, measured, _ in comparison.compare(comparison.product, (2, 4)) for m in measured]
     slope = comparison.slope_errors(comparison.product, 4)
-    figure = plots.comparison_figure("product", found, slope)
+    figure = Figure()
+    plots.draw(figure, "product", found, slope)
     left, right = figure.axes
     for axes in (left, right):
         assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
@@ -230,10 +231,10 @@ number = 3
         (["--n", "5000"], "--n 5000: 5000 is more than 4096"),
         (["--n", "9" * 5000], "is more than 4096"),
         (["rosenbrock", "--n", "1"], "rosenbrock takes n of 2 at least, not 1"),
-        (["--plot", "nowhere/out.png"], "cannot write nowhere/out.png: there is no such folder"),
-        (["--plot", "out.doc"], "cannot write out.doc: its name must end in one of"),
-        (["--plot", "out"], "cannot write out: its name must end in one of"),
-        (["--plot", "folder.png"], "cannot write folder.png: not allowed there"),
+        (["--plot", "nowhere/out.png"], "cannot write 'nowhere/out.png': No such file"),
+        (["--plot", "out.doc"], "cannot draw 'out.doc': the file's name must end in"),
+        (["--plot", "out"], "cannot draw 'out': the file's name must end in"),
+        (["--plot", "folder.png"], "cannot write 'folder.png': Is a directory"),
         (["missing.py:f"], "there is no file missing.py"),
         (["own.py:lost"], "own.py has no function lost"),
         (["own.py:number"], "number in own.py is no function"),
@@ -270,22 +271,6 @@ def test_one_of_them_through_the_real_entry_point(program):
         done.stderr
         == "tapead: there is no problem nonsense; there are product, rosenbrock, logistic, or FILE.py:FUNCTION\n"
     )
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="may write anywhere")
-def test_a_folder_that_cannot_be_written_to(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(CommandError, match="not allowed there"):
-        command.check_plot(str(tmp_path / "out.png"))
-
-
-def test_a_picture_that_cannot_be_saved():
-    class Full:
-        def savefig(self, file):
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(CommandError, match=r"cannot write out.png: No space left on device"):
-        command.save(Full(), "out.png")
 
 
 @pytest.mark.parametrize(

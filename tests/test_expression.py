@@ -41,7 +41,7 @@ def test_operations_are_recorded_in_the_order_of_their_depth():
     with tapead.Tape() as tape:
         parse(COURSE)(tape.variable(2.0), tape.variable(5.0))
     ops = [line.split(" = ")[1].split("  ")[0] for line in str(tape).splitlines()]
-    assert ops == ["input", "input", "log v0", "multiply v0, v1", "sin v1", "add v2, v3", "subtract v5, v4"]
+    assert ops == ["input", "input", "log(v1)", "v1 * v2", "sin(v2)", "v3 + v4", "v6 - v5"]
 
 
 def test_equal_parts_stay_apart():

@@ -199,6 +199,17 @@ def test_a_program_does_not_change_with_its_tape():
     assert kinds(tape.graph()) == ["input", "op", "result"]
 
 
+def test_what_an_op_keeps_for_its_way_back_is_not_shown():
+    def f(x):
+        return np.linalg.det(x) * 2.0
+
+    for graph in (tape_of(f, np.eye(2)).graph(), tapead.grad(f).graph(np.eye(2))):
+        texts = [box.text.partition(" = ")[2] for box in graph.picture.boxes]
+        assert texts[1] == "det(v1)"
+        assert kinds(graph) == ["input", "op", "result"]
+        assert len(graph.picture.lines) == 2
+
+
 def test_results_that_are_inputs_or_numbers():
     assert kinds(tapead.grad(lambda x: x).graph(1.0)) == ["input"]
     assert kinds(tapead.jacobian(lambda x: (x, 1.0)).graph(1.0))[0] == "input"

@@ -17,7 +17,7 @@ cli
 commands.demo commands.trace commands.compare commands.warmup commands.info commands.__init__
 demo
 plots
-warm comparison
+warm models comparison
 sources
 expression
 vocabulary
@@ -65,7 +65,7 @@ scalars
 shape
 tensor
 tape
-screen
+screen picture
 switches extras markup
 errors
 """

@@ -7,10 +7,8 @@ import contextlib
 import inspect
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,8 @@ from ..comparison import (
 )
 from ..errors import CommandError, TapeadError, TapeadModuleNotFoundError
 from ..extras import require
+from ..picture import Picture
+from ..plots import draw
 from ..screen import Screen, screen_for
 from ..sources import explained, load_function, names_function, nearest, one_line, shown
 
@@ -67,8 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     f = subject(word, sizes)
     for package in ("sympy", "mpmath"):
         require(package, "tapead compare")
-    if arguments.plot is not None:
-        check_plot(arguments.plot)
+    picture = None if arguments.plot is None else Picture(arguments.plot, "tapead compare --plot", (11.0, 4.8))
     screen = screen_for(sys.stdout)
     found: list[Measurement] = []
     left_out: list[Missing] = []
@@ -79,12 +78,11 @@ def run(arguments: argparse.Namespace) -> None:
             if not arguments.json:
                 screen.table(f"{word}, n = {n}", COLUMNS, [cells(m) for m in measured])
                 screen.line()
-        wanted = arguments.json or arguments.plot is not None
+        wanted = arguments.json or picture is not None
         slope = slope_errors(f, size_for_steps(sizes)) if wanted else None
-    if arguments.plot is not None:
-        from ..plots import comparison_figure
-
-        save(comparison_figure(word, found, slope), arguments.plot)
+    if picture is not None:
+        draw(picture.figure, word, found, slope)
+        picture.save()
     if arguments.json:
         print(json.dumps(as_dict(word, found, slope, left_out), indent=2))
         return
@@ -141,28 +139,6 @@ def told(word: str) -> Iterator[None]:
         raise
     except TapeadError as error:
         raise CommandError(one_line(f"{word}: {error}")) from error
-
-
-def check_plot(file: str) -> None:
-    """Raise unless a picture can be drawn to a file, before anything takes time."""
-    figure = require("matplotlib.figure", "tapead compare --plot").Figure()
-    path = Path(file)
-    folder = path.resolve().parent
-    kinds = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in kinds:
-        raise CommandError(f"cannot write {file}: its name must end in one of {', '.join(sorted(kinds))}")
-    if not folder.is_dir():
-        raise CommandError(f"cannot write {file}: there is no such folder")
-    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise CommandError(f"cannot write {file}: not allowed there")
-
-
-def save(figure: Any, file: str) -> None:
-    """Write a figure to a file."""
-    try:
-        figure.savefig(file)
-    except OSError as error:
-        raise CommandError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 # ---- what is shown -----------------------------------------------------------------------------------------------
