@@ -250,6 +250,9 @@ def _judge(f: Function, x: Array, left_out: list[Missing]) -> Callable[[Any], fl
     except TapeadNotImplementedError as error:
         left_out.append(Missing("error", x.size, str(error)))
         return lambda gradient: None
+    if not all(map(math.isfinite, truth)):
+        left_out.append(Missing("error", x.size, "the gradient is not finite at the point of the comparison"))
+        return lambda gradient: None
     return lambda gradient: _error([gradient[i] for i in chosen], truth)
 
 

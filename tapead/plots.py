@@ -91,6 +91,7 @@ def _draw_errors(axes: Any, slope: Slope | None) -> None:
         axes.text(0.5, 0.5, "no reference in high precision", transform=axes.transAxes, ha="center", color=GREY)
         return
     axes.set_title(f"error of the slope along one direction, n = {slope.n}", fontsize=11)
+    axes.set_ylim(LEAST / 10, 100)
     h = [s.step for s in slope.steps]
     for method, errors in (
         (FORWARD_DIFFERENCES, [s.forward for s in slope.steps]),
@@ -108,7 +109,6 @@ def _draw_errors(axes: Any, slope: Slope | None) -> None:
         axes.axhline(
             max(error, LEAST), color=STYLES[method][0], linewidth=width, linestyle=style, label=f"{method}: no step"
         )
-    axes.set_ylim(LEAST / 10, 100)
     note = {"transform": axes.transAxes, "va": "top", "color": GREY, "fontsize": 9}
     axes.text(0.27, 0.97, "← rounding, like ε/h", ha="left", **note)
     axes.text(0.97, 0.97, "truncation, like h and h² →", ha="right", **note)

@@ -106,7 +106,8 @@ def expression(f: Callable[..., Any], *args: Any, names: Sequence[str] | None = 
     is named like the parameter, elements `x0`, `x1`, ... (`x0_1` in two dimensions), or by `names`, one for each argument.
     `where` becomes Piecewise, comparisons relations, `maximum` Max. Where the function branches on a value, the formula is
     that of the branch that the examples take. It holds where all numbers in it are real and finite; at a kink SymPy's
-    derivative may be another one than tapead's.
+    derivative may be another one than tapead's. What stops derivatives, and rules of one's own, leave the value alone: SymPy
+    differentiates the formula.
 
     Raises NotImplementedError, with the line, for an operation that SymPy has no counterpart for, TypeError where a number
     leaves the tape, ValueError for names that do not fit, ModuleNotFoundError without SymPy (extra `symbolic`).

@@ -135,6 +135,24 @@ def test_a_function_without_reference_is_compared_all_the_same():
     assert command.cells(measured[0])[2:6] == ("?",) * 4
 
 
+def test_functions_outside_of_their_domain():
+    ((_, measured, missing),) = comparison.compare(lambda x: np.sum(np.log(-x)), [2])
+    assert {m.error for m in measured} == {None}
+    assert [(m.what, m.n) for m in missing] == [("error", 2)]
+    assert "not finite" in missing[0].reason
+
+
+def test_functions_without_any_error():
+    for f in (lambda x: 3.0, lambda x: x[0]):
+        ((_, measured, missing),) = comparison.compare(f, [1])
+        assert [m.error for m in measured if m.method in (SYMBOLIC, FORWARD_MODE, REVERSE_MODE)] == [0.0] * 3
+        assert not missing
+        figure = Figure()
+        plots.draw(figure, "straight", measured, comparison.slope_errors(f, 1))
+        low, high = figure.axes[1].get_ylim()
+        assert all(low < line.get_ydata()[0] < high for line in figure.axes[1].get_lines()[-2:])
+
+
 # ---- the command -------------------------------------------------------------------------------------------------
 
 
