@@ -15,7 +15,9 @@ NOTEBOOK = Path(__file__).resolve().parents[1] / "tapead" / "examples" / "see_th
 @pytest.fixture(scope="module")
 def cells():
     """Run the notebook; give its cells of code."""
-    if subprocess.run([sys.executable, "-c", "import tapead.kernels"], capture_output=True, cwd=NOTEBOOK.parent).returncode:
+    if subprocess.run(
+        [sys.executable, "-c", "import tapead.kernels"], capture_output=True, cwd=NOTEBOOK.parent
+    ).returncode:
         pytest.skip("tapead is not installed where a notebook would find it")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
@@ -48,7 +50,10 @@ def test_every_cell_shows_what_it_promises(cells):
     for source in ("tape.graph()", 'value_and_grad.graph(w, X, sign, colour="time")'):
         assert {"text/html"} <= shown(cells, source)[0]
     assert "told right" in shown(cells, 'told right")')[1]
-    assert "the adjoint of norm_root" in shown(cells, "print(error)")[1] or "the adjoint of sqrt" in shown(cells, "print(error)")[1]
+    assert (
+        "the adjoint of norm_root" in shown(cells, "print(error)")[1]
+        or "the adjoint of sqrt" in shown(cells, "print(error)")[1]
+    )
     assert "text/latex" in shown(cells, "gradient()")[0]
 
 
