@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .calling import check_callable
+from .calling import check_callable, names_for
 from .errors import TapeadTypeError, TapeadValueError
 from .extras import require
 from .interpreter import Interpreter, Recorded, record
@@ -121,7 +120,7 @@ def expression(f: Callable[..., Any], *args: Any, names: Sequence[str] | None = 
 
     check_callable(f)
     recorded = record(f, *args)
-    named = _named(recorded, _argument_names(f, len(args), names), args)
+    named = _named(recorded, names_for(f, len(args), names), args)
     numbers = sympy_numbers()
     interpreter = Interpreter(recorded.tape, numbers)
     for i, storage in recorded.inputs.items():
@@ -182,26 +181,6 @@ def function(expression: Any, symbols: Any = None) -> Callable[..., Any]:
 
 
 # ---- symbols -----------------------------------------------------------------------------------------------------
-
-
-def _argument_names(f: Callable[..., Any], count: int, names: Sequence[str] | None) -> list[str]:
-    """Name the arguments: as told, else like the parameters."""
-    if names is not None:
-        chosen = [names] if isinstance(names, str) else list(names)
-        if len(chosen) != count or not all(isinstance(name, str) and name for name in chosen):
-            raise TapeadValueError(f"names must be {count} strings, one for each argument, not {names!r}")
-        return chosen
-    try:
-        parameters = list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    found: list[str] = []
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            found += [f"{parameter.name}{k}" for k in range(count - len(found))]
-        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            found.append(parameter.name)
-    return (found + [f"x{k}" for k in range(len(found), count)])[:count]
 
 
 def _named(recorded: Recorded, names: Sequence[str], args: Sequence[Any]) -> list[Any]:

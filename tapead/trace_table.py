@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .calling import function_code, name_of, parameter_names
+from .calling import function_code, name_of, names_for
 from .check import numerical_grad
 from .errors import TapeadTypeError, TapeadValueError
 from .formulas import BAR, adjoint_formula, adjoint_latex, adjoint_name, formula_latex
@@ -384,9 +384,7 @@ def trace_table(
     """
     if mode not in ("forward", "reverse", "both"):
         raise TapeadValueError(f'mode must be "forward", "reverse" or "both", not {mode!r}')
-    names = parameter_names(f, flatten((tuple(range(len(args))), {}))[1]) if names is None else names
-    if len(names) != len(args):
-        raise TapeadValueError(f"{len(names)} names were given for {len(args)} arguments")
+    names = names_for(f, len(args), names)
     if isinstance(wrt, str):
         raise TapeadTypeError(f"wrt must be several names, as in ({wrt!r},), not a string")
     seen = observe(f, args, names, wrt, mode != "reverse", mode != "forward")

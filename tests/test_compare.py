@@ -315,7 +315,7 @@ def test_without_an_extra(package, words, extra, tmp_path, monkeypatch, capsys):
     ("seconds", "expected"), [(2.5, "2.5 s"), (0.0123, "12.3 ms"), (4.56e-6, "4.56 µs"), (7.8e-8, "78 ns")]
 )
 def test_durations(seconds, expected):
-    assert command.duration(seconds) == expected
+    assert command.time_text(seconds) == expected
 
 
 def test_help_says_how(program):

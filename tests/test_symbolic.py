@@ -61,7 +61,7 @@ def names(f):
         (lambda p: p["a"], ({"a": 1.0, "b": np.ones(1)},), {}, "({'a': p_a, 'b': [p_b0]},)"),
         (lambda x, n: x**n, (1.0, 3), {}, "(x, 3)"),
         (lambda x, y: x * y, (1.0, 2.0), {"names": ["u", "v"]}, "(u, v)"),
-        (lambda *x: x[0] * x[1], (1.0, 2.0), {}, "(x0, x1)"),
+        (lambda *x: x[0] * x[1], (1.0, 2.0), {}, "(x1, x2)"),
         (np.sin, (1.0,), {}, None),
     ],
 )

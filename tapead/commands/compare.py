@@ -29,6 +29,7 @@ from ..comparison import (
 )
 from ..errors import CommandError, TapeadError, TapeadModuleNotFoundError
 from ..extras import require
+from ..markup import time_text
 from ..picture import Picture
 from ..plots import draw
 from ..screen import Screen, screen_for
@@ -152,17 +153,9 @@ def cells(m: Measurement) -> tuple[str, ...]:
         m.method,
         f"{m.passes:,}",
         *(c if isinstance(c, str) else f"{c:,}" for c in counts),
-        duration(m.seconds),
+        time_text(m.seconds),
         "?" if m.error is None else f"{m.error:.1e}" if m.error else "0",
     )
-
-
-def duration(seconds: float) -> str:
-    """Write a time with a fitting unit."""
-    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds * 1e9:.3g} ns"
 
 
 def show_growth(screen: Screen, found: Sequence[Measurement]) -> None:
