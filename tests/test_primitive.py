@@ -482,7 +482,7 @@ def test_names_on_the_tape():
     with tapead.Tape() as tape:
         np.sum(sigmoid(smooth(tape.variable(X))))
     assert "v2 = smooth(v1)" in str(tape)
-    assert "= sigmoid v" in str(tape)
+    assert "v3 = sigmoid(v2)" in str(tape)
     assert len(set(tape.opcodes)) == 3
 
 
