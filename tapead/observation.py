@@ -129,7 +129,7 @@ class _Noted(Adjoints):
         variables: Sequence[Tensor],
         reverse: bool,
     ) -> None:
-        self.seen, self.nodes, self._at = seen, seen.nodes, -1
+        self.seen, self.nodes, self.seeded, self._at = seen, seen.nodes, reverse, -1
         seeds: list[Seed] = []
         if reverse:
             seeds = [(x, recording.tensor(np.ones(x.shape, x.dtype))) for x in outputs]
@@ -147,9 +147,14 @@ class _Noted(Adjoints):
         for node in nodes.all:  # a view comes behind what it is a view of
             if node.kind == VIEW:
                 seen.values[node.index] = _stretch(nodes, node.index, seen.values[node.operands[0]])
+        flowing_to: dict[int, list[Any]] = {}
+        for n in seen.outputs if self.seeded else ():
+            flowing_to.setdefault(n, []).append(np.ones(nodes[n].shape, nodes[n].dtype))
+        for part in seen.parts:
+            flowing_to.setdefault(part.source, []).append(part.value)
         for node in reversed(nodes.all):
             if node.kind == VIEW:
-                flowing = [part.value for part in seen.parts if part.source == node.index]
+                flowing = flowing_to.get(node.index)
                 if flowing:
                     seen.adjoints[node.index] = total = sum(flowing[1:], flowing[0])
                     seen.parts.append(Part(node.operands[0], node.index, total))
@@ -221,7 +226,7 @@ def _stretch(nodes: Nodes, view: int, base: Any) -> Any:
     """Take a view's elements out of what its base holds."""
     b = nodes.tape.buffers[nodes[view].buffer]
     flat = np.ascontiguousarray(base).reshape(-1)
-    return np.array(strided(flat, b.shape, b.strides, b.offset))[()]
+    return np.array(strided(flat, b.shape, b.strides, b.offset)).reshape(nodes[view].shape)[()]
 
 
 def _tangents(nodes: Nodes, recording: Recording, variable: Tensor) -> dict[int, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -16,13 +17,15 @@ from .check import numerical_grad
 from .errors import TapeadTypeError, TapeadValueError
 from .formulas import BAR, adjoint_formula, adjoint_latex, adjoint_name, formula_latex
 from .graph import LIMIT, Graph, Group, graph_of
+from .kernels.table import Elementwise, Structural
 from .markup import table
-from .nodes import GUARD, JOIN, OPERATION, VIEW, WRITE, Node
+from .nodes import GUARD, JOIN, OPERATION, VIEW, WRITE, Node, Nodes
 from .observation import Observation, Part, observe
 from .plan import Planner
 from .screen import PlainScreen, Screen
 from .tape import CONSTANT, INPUT, line_number
 from .tree import flatten, paths, unflatten
+from .views import fits, shaped_text
 
 Mode = Literal["forward", "reverse", "both"]
 #: the cells of a table, a row each; a table with its title and columns
@@ -79,11 +82,12 @@ class SlopeCheck:
     tape: float
     difference: float
     error: float
+    precision: float = float(np.finfo(float).eps)  # of the coarsest numbers that the function computes with
 
     @property
     def agrees(self) -> bool:
-        """Whether the two differ by no more than the difference's own error explains."""
-        return abs(self.tape - self.difference) <= 10 * self.error + 1e-12 * abs(self.tape)
+        """Whether the two differ by no more than the difference's own error, and rounding, explain."""
+        return abs(self.tape - self.difference) <= 10 * self.error + 5000 * self.precision * abs(self.tape)
 
     @property
     def verdict(self) -> str:
@@ -274,16 +278,15 @@ class TraceTable:
             if isinstance(row, str):
                 cells.append(("", row, ""))
                 continue
-            name, several = adjoint_name(row.name), len(row.partials) + (row.name in self.outputs) > 1
-            if row.name in self.outputs:
-                cells.append((name if not several else "", "1 (seed)", "1"))
+            seed = self.outputs.count(row.name)
+            name, several = adjoint_name(row.name), len(row.partials) + (seed > 0) > 1
+            if seed:
+                cells.append((name if not several else "", f"{seed} (seed)", str(seed)))
             for part in row.partials:
                 label = part.name if several else name
                 cells.append((label, part.formula, self._number(part.value)))
             if several:
-                total = " + ".join(
-                    [*(["1"] if row.name in self.outputs else []), *(part.name for part in row.partials)]
-                )
+                total = " + ".join([*([str(seed)] if seed else []), *(part.name for part in row.partials)])
                 cells.append((name, total, self._number(row.adjoint)))
         return "Reverse trace: partial adjoints and their sums", ("adjoint", "formula", "value"), cells
 
@@ -323,13 +326,14 @@ class TraceTable:
         return "\n".join(lines)
 
     def _adjoint_latex(self, row: TraceRow) -> list[str]:
-        if not row.partials and row.name not in self.outputs:
+        seed = self.outputs.count(row.name)
+        if not row.partials and not seed:
             return []
-        bar, several = _bar_latex(row.name), len(row.partials) + (row.name in self.outputs) > 1
+        bar, several = _bar_latex(row.name), len(row.partials) + (seed > 0) > 1
         lines, terms = [], []
-        if row.name in self.outputs:
-            lines.append(("" if several else bar, "1", "1"))
-            terms.append("1")
+        if seed:
+            lines.append(("" if several else bar, str(seed), str(seed)))
+            terms.append(str(seed))
         for part in row.partials:
             name = rf"\bar{{v}}_{{{row.name[1:]} \to {part.consumer[1:]}}}"
             terms.append(name)
@@ -403,7 +407,7 @@ def trace_table(
         gradient=gradient,
         checks=_checks(f, args, names, seen, gradient),
         warnings=_warnings(seen, rows),
-        outputs=tuple(nodes[n].name for n in dict.fromkeys(seen.outputs)),
+        outputs=tuple(nodes[n].name for n in seen.outputs),
         whole_values=values,
         observation=seen,
     )
@@ -474,11 +478,18 @@ def _partial(seen: Observation, node: Node, part: Part) -> Partial:
     latex_d = _bar_latex(consumer.name)
     if part.instruction >= 0 and consumer.kind == OPERATION:
         k = part.instruction
-        op, buffers = nodes.tape.ops[k], nodes.tape.operand_buffers[k]
-        texts = [nodes.text(b, n) for b, n in zip(buffers, nodes.operands[k], strict=True)]
-        formula = adjoint_formula(op, part.operand, d, texts, consumer.name)
-        in_latex = [_name_latex(text) for text in texts]
-        latex = adjoint_latex(op, part.operand, latex_d, in_latex, _name_latex(consumer.name))
+        op, texts, z, latex_z = nodes.tape.ops[k], nodes.texts(k), consumer.name, _name_latex(consumer.name)
+        made = nodes.tape.buffers[nodes.tape.result_buffers[k][0]].shape
+        hidden = len(made) - len(consumer.shape)
+        if isinstance(op, Elementwise) and not fits(consumer.shape, made):
+            shaping = shaped_text("", consumer.shape, made)
+            d, z, hidden = d + shaping, z + shaping, 0
+            latex_d, latex_z = latex_d + _shaping_latex(shaping), _name_latex(z)
+        formula = adjoint_formula(op, part.operand, d, texts, z)
+        latex = adjoint_latex(op, part.operand, latex_d, [_name_latex(text) for text in texts], latex_z)
+        summed = _summed(nodes, k, part.operand, hidden)
+        if summed is not None:
+            formula, latex = f"sum({formula}{summed})", rf"\text{{sum}}\left({latex}\text{{{summed}}}\right)"
     else:
         what = {
             VIEW: f"at {consumer.formula}",
@@ -489,6 +500,22 @@ def _partial(seen: Observation, node: Node, part: Part) -> Partial:
     return Partial(f"v{BAR}({number}→{consumer.name[1:]})", consumer.name, formula, latex, part.value)
 
 
+def _summed(nodes: Nodes, k: int, i: int, hidden: int) -> str | None:
+    """Say along which axes an adjoint is added up, as the operand was broadcast along them; None if along none.
+
+    hidden is how many axes of one element the adjoint has in front that are not shown.
+    """
+    tape, op = nodes.tape, nodes.tape.ops[k]
+    if not isinstance(op, Elementwise) and not (isinstance(op, Structural) and op.broadcasts):
+        return None
+    shape, made = (tape.buffers[b].shape for b in (tape.operand_buffers[k][i], tape.result_buffers[k][0]))
+    extra = len(made) - len(shape)
+    axes = tuple(a - hidden for a, dim in enumerate(made) if dim != 1 and (a < extra or shape[a - extra] == 1))
+    if not axes:
+        return None
+    return "" if math.prod(shape) == 1 else f", axis={axes[0] if len(axes) == 1 else axes}"
+
+
 def _node_latex(seen: Observation, node: Node) -> str:
     nodes = seen.nodes
     if node.kind == INPUT:
@@ -496,14 +523,21 @@ def _node_latex(seen: Observation, node: Node) -> str:
     if node.kind != OPERATION:
         return rf"\text{{{_escaped(node.formula or node.kind)}}}"
     k, tape = node.instructions[0], nodes.tape
-    texts = [nodes.text(b, n) for b, n in zip(tape.operand_buffers[k], nodes.operands[k], strict=True)]
+    texts = nodes.texts(k)
     result, operand = tape.buffers[tape.result_buffers[k][0]], tape.buffers[tape.operand_buffers[k][0]]
     made = formula_latex(tape.ops[k], [_name_latex(t) for t in texts], tape.parameters[k], result, operand)
     return rf"\text{{result {node.part + 1} of }} {made}" if node.part else made
 
 
 def _name_latex(name: str) -> str:
-    return f"v_{{{name[1:]}}}" if name[:1] == "v" and name[1:].isdigit() else name
+    found = re.fullmatch(r"v(\d+)(.*)", name)
+    if found is None:
+        return rf"\text{{{name}}}" if name in ("True", "False") else name
+    return f"v_{{{found[1]}}}{_shaping_latex(found[2])}"
+
+
+def _shaping_latex(text: str) -> str:
+    return r"^{\top}" if text == ".T" else text and rf"\text{{{text}}}"
 
 
 def _bar_latex(name: str) -> str:
@@ -533,7 +567,7 @@ def value_text(value: Any, whole: bool = False, name: str = "·") -> str:
     array = np.asarray(value)
     if not array.ndim:
         return _number_text(array[()])
-    if whole or (array.size <= SHORT and array.ndim == 1):
+    if whole or array.size == 1 or (array.size <= SHORT and array.ndim == 1):
         return _nested_text(array)
     if array.dtype.kind != "f":
         return f"{array.size:,} numbers"
@@ -585,6 +619,7 @@ def _checks(
     labels = [name + path for name, arg in zip(names, args, strict=True) for path in paths(arg)]
     rng = np.random.default_rng(0)
     checks = []
+    precision = max(float(np.finfo(node.dtype).eps) for node in seen.nodes.all if np.dtype(node.dtype).kind == "f")
     for n in seen.inputs:
         label = seen.nodes[n].label
         at = labels.index(label)
@@ -606,7 +641,7 @@ def _checks(
 
         with np.errstate(all="ignore"):
             difference, error = numerical_grad(total, x.dtype.type(0.0), with_error=True)
-        checks.append(SlopeCheck(label, slope, float(difference), float(error)))
+        checks.append(SlopeCheck(label, slope, float(difference), float(error), precision))
     return tuple(checks)
 
 

@@ -55,7 +55,7 @@ splitting parallel
 graph
 folding drawing
 nodes
-formulas
+formulas views
 grouping
 scalars
 shape
