@@ -95,10 +95,7 @@ def observe(
         if not variables:
             raise TapeadTypeError("there is no float among the arguments to differentiate by")
         outputs = _outputs(recording, call(function, unflatten(structure, inside), {}), name_of(function))
-        former = {tensor.buffer for tensor in recording.former.values()}
-        nodes = Nodes(
-            recording, entered, {k for k, made in enumerate(recording.result_buffers) if former.intersection(made)}
-        )
+        nodes = Nodes(recording, entered, _kept_only(recording))
         seen = Observation(name_of(function), nodes)
         seen.inputs = [nodes.node_of(v.buffer) for v in variables]
         seen.outputs = [nodes.node_of(x.buffer) for x in outputs]
@@ -107,6 +104,13 @@ def observe(
             for node, variable in zip(seen.inputs, variables, strict=True):
                 seen.tangents[node] = _tangents(nodes, recording, variable)
     return seen
+
+
+def _kept_only(recording: Recording) -> set[int]:
+    """Find the instructions that keep what an assignment overwrites, where nothing but its way back reads that."""
+    read = {recording.buffers[b].storage for operands in recording.operand_buffers for b in operands}
+    kept = {t.buffer for t in recording.former.values() if recording.buffers[t.buffer].storage not in read}
+    return {k for k, made in enumerate(recording.result_buffers) if kept.intersection(made)}
 
 
 def _outputs(recording: Recording, result: Any, name: str) -> list[Tensor]:

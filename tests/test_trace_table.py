@@ -167,6 +167,16 @@ def test_partial_adjoints_evaluate_to_their_values(f):
                 np.testing.assert_allclose(np.ravel(made), np.ravel(part.value), rtol=1e-13, err_msg=part.formula)
 
 
+def test_what_an_inner_gradient_reads_of_overwritten_memory_has_a_value():
+    def inner(t):
+        y = tnp.zeros(4)
+        y[:2] = t[:2] ** 2
+        return np.sum(y**2)
+
+    table = tapead.trace_table(lambda x: np.sum(tapead.grad(inner)(x) * x), np.ones(4))
+    assert all(row.value is not None for row in table.rows)
+
+
 def test_results_that_are_views_have_an_adjoint_of_their_own():
     rows = tapead.trace_table(lambda x: (x[1:], np.sum(x), x[1:]), np.ones(3)).rows
     view = next(row for row in rows if row.kind == "view")
