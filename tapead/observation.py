@@ -78,7 +78,7 @@ def observe(
         raise TapeadValueError(f"there is no argument {unknown[0]!r} to differentiate by; there are {', '.join(names)}")
     with recording, np.errstate(all="ignore"):
         level = recording.open_level()
-        inside, entered, variables = list(map(normal, leaves)), {}, []
+        inside, entered, variables, varied = list(map(normal, leaves)), {}, [], set()
         for i, leaf in enumerate(inside):
             if not is_traced(leaf):
                 continue
@@ -92,6 +92,10 @@ def observe(
             entered[recording.buffers[tensor.buffer].storage] = labels[i]
             if chosen:
                 variables.append(tensor)
+                varied.add(owners[i])
+        for leaf, owner, label in zip(leaves, owners, labels, strict=True):
+            if owner not in varied and owner in (wrt or ()):
+                check_differentiable(leaf, label)
         if not variables:
             raise TapeadTypeError("there is no float among the arguments to differentiate by")
         outputs = _outputs(recording, call(function, unflatten(structure, inside), {}), name_of(function))
