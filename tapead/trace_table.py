@@ -346,8 +346,8 @@ class TraceTable:
         text = self._number(value)
         if text.startswith("‖"):
             return rf"\text{{norm }} {text.partition(' = ')[2]}"
-        for sign, latex in (("nan", r"\text{NaN}"), ("inf", r"\infty")):
-            text = text.replace(sign, latex)
+        text = text.replace("nan", r"\text{NaN}").replace("inf", r"\infty")
+        text = re.sub("True|False|[0-9,]+ numbers", r"\\text{\g<0>}", text)
         mantissa, e, exponent = text.partition("e")
         return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e and exponent.lstrip("+-").isdigit() else text
 

@@ -399,3 +399,10 @@ def test_output_that_cannot_be_written(program):
     assert done.returncode == 2
     assert done.stderr.decode().startswith("tapead: cannot go on: [Errno")
     assert done.stderr.decode().count("\n") == 1
+
+
+def test_a_narrow_terminal_hides_no_digits(program):
+    pytest.importorskip("rich")
+    status, written = on_a_terminal(program, "x1*x2 + sin(x1)", "x1=2", "x2=5", width=36)
+    assert status == 0
+    assert "…" not in written

@@ -177,6 +177,12 @@ def test_what_an_inner_gradient_reads_of_overwritten_memory_has_a_value():
     assert all(row.value is not None for row in table.rows)
 
 
+def test_truth_values_are_words_in_latex():
+    latex = tapead.trace_table(lambda x: np.where(np.logical_and(x > 1, np.bool_(True)), x, 0.0), 2.0).latex()
+    assert r"\text{True}" in latex
+    assert "True" not in latex.replace(r"\text{True}", "")
+
+
 def test_results_that_are_views_have_an_adjoint_of_their_own():
     rows = tapead.trace_table(lambda x: (x[1:], np.sum(x), x[1:]), np.ones(3)).rows
     view = next(row for row in rows if row.kind == "view")
