@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from .tape import CONSTANT, INPUT, line_number
 from .tree import flatten, paths, unflatten
 from .views import fits, shaped_text
 
+T = TypeVar("T")
 Mode = Literal["forward", "reverse", "both"]
 #: the cells of a table, a row each; a table with its title and columns
 Cells = list[tuple[str, ...]]
@@ -34,8 +35,8 @@ Shown = tuple[str, tuple[str, ...], Cells]
 
 #: arrays of so many elements are written out, larger ones by their norm
 SHORT = 6
-#: rows of a table, and inputs whose tangents have a column, that are shown at the most
-ROWS_SHOWN, INPUTS_SHOWN = 120, 5
+#: rows of a table, partials of a row, and inputs whose tangents have a column, that are shown at the most
+ROWS_SHOWN, PARTIALS_SHOWN, INPUTS_SHOWN = 120, 20, 5
 
 
 @dataclass(frozen=True)
@@ -232,8 +233,8 @@ class TraceTable:
         return tables
 
     def _notes(self) -> list[str]:
-        shapes = [row.shape for row in self.rows if row.name in self.outputs]
-        if self.mode == "forward" or shapes == [()]:
+        seen = self.observation
+        if self.mode == "forward" or [seen.nodes[n].shape for n in seen.outputs] == [()]:
             return []
         return ["", "The result is not one number: the adjoints are those of the sum of all its elements."]
 
@@ -262,9 +263,9 @@ class TraceTable:
             or (title == "line" and any(row.place for row in self.rows))
         ]
         cells: Cells = []
-        for row in self._some(self.rows):
-            if isinstance(row, str):
-                cells.append(("", row, "", *("" for _ in shown)))
+        for row in _ends(self.rows, ROWS_SHOWN):
+            if row is None:
+                cells.append(("", _left_out(self.rows), "", *("" for _ in shown)))
                 continue
             value = "" if row.kind == GUARD else self._number(row.value)
             cells.append((row.name, row.formula or row.kind, value, *(cell(row) for _, cell in shown)))
@@ -274,31 +275,28 @@ class TraceTable:
     def _reverse(self) -> Shown:
         cells: Cells = []
         flowing = [row for row in reversed(self.rows) if row.partials or row.name in self.outputs]
-        for row in self._some(flowing):
-            if isinstance(row, str):
-                cells.append(("", row, ""))
+        for row in _ends(flowing, ROWS_SHOWN):
+            if row is None:
+                cells.append(("", _left_out(flowing), ""))
                 continue
             seed = self.outputs.count(row.name)
             name, several = adjoint_name(row.name), len(row.partials) + (seed > 0) > 1
             if seed:
                 cells.append((name if not several else "", f"{seed} (seed)", str(seed)))
-            for part in row.partials:
-                label = part.name if several else name
-                cells.append((label, part.formula, self._number(part.value)))
+            parts = _ends(row.partials, PARTIALS_SHOWN)
+            for part in parts:
+                if part is None:
+                    cells.append(("", f"... {len(row.partials) - len(parts) + 1:,} more ...", ""))
+                else:
+                    cells.append((part.name if several else name, part.formula, self._number(part.value)))
             if several:
-                total = " + ".join([*([str(seed)] if seed else []), *(part.name for part in row.partials)])
+                terms = ["..." if part is None else part.name for part in parts]
+                total = " + ".join([*([str(seed)] if seed else []), *terms])
                 cells.append((name, total, self._number(row.adjoint)))
         return "Reverse trace: partial adjoints and their sums", ("adjoint", "formula", "value"), cells
 
     def _chosen(self) -> set[str]:
         return {self.observation.nodes[n].label for n in self.observation.inputs}
-
-    def _some(self, rows: Sequence[TraceRow]) -> list[TraceRow | str]:
-        """Give the rows to show: all, or the beginning and the end of many."""
-        if len(rows) <= ROWS_SHOWN:
-            return list(rows)
-        half = ROWS_SHOWN // 2
-        return [*rows[:half], f"... {len(rows) - 2 * half:,} rows left out ...", *rows[-half:]]
 
     def _number(self, value: Any) -> str:
         return value_text(value, self.whole_values)
@@ -449,6 +447,16 @@ def _rows(seen: Observation, file: str) -> tuple[TraceRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _ends(things: Sequence[T], count: int) -> list[T | None]:
+    """Give all things, or the beginning and the end of many, with None between them."""
+    half = count // 2
+    return list(things) if len(things) <= count else [*things[:half], None, *things[-half:]]
+
+
+def _left_out(rows: Sequence[TraceRow]) -> str:
+    return f"... {len(rows) - ROWS_SHOWN:,} rows left out ..."
 
 
 def _order(part: Part) -> tuple[int, int]:

@@ -195,7 +195,21 @@ def test_a_result_given_twice_has_a_seed_of_two():
     table = tapead.trace_table(lambda x: (y := x * 3.0, y), 2.0)
     assert table.gradient["x"] == 6
     assert "2 (seed)" in table.text()
+    assert "the sum of all its elements" in table.text()
     assert "$2$ & $2$" in table.latex()
+
+
+def test_many_partials_of_one_input_are_cut():
+    def f(x):
+        y = x
+        for _ in range(500):
+            y = 0.5 * y + x
+        return y
+
+    table = tapead.trace_table(f, 1.0)
+    assert len(table.rows[0].partials) == 501
+    assert "... 481 more ..." in table.text()
+    assert max(map(len, table.text().splitlines())) < 400
 
 
 def test_a_cast_to_single_precision_is_no_mistake():
