@@ -17,7 +17,7 @@ from .formulas import formula, number_text
 from .grouping import WRITES
 from .kernels.table import OPS, Elementwise
 from .switches import collector_paused
-from .tape import CONSTANT, FLOAT, INPUT, Buffer, Place, Wengert, line_number, row_major
+from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_number
 from .views import fits, shaped_text, view_text
 
 OPERATION, VIEW, WRITE, JOIN, GUARD = "op", "view", "write", "join", "guard"
@@ -293,9 +293,7 @@ class Nodes:
         base, shown = self.all[self._holds[storage]], tape.buffers[target]
 
         def write() -> str:
-            where, texts = base.name, self.texts(k)
-            if self._places[target] != _whole(base.shape):
-                where = view_text(base.name, base.shape, shown)
+            where, texts = view_text(base.name, base.shape, shown), self.texts(k)
             index = f"[{', '.join(texts[1:])}]" if texts[1:] else ""
             return f"{base.name} with {where}{index} = {texts[0]}"
 
@@ -330,8 +328,3 @@ def _stretch(b: Buffer) -> Stretch:
         return _POINT
     kept = [(dim, step) for dim, step in zip(b.shape, b.strides, strict=True) if dim != 1]
     return b.offset, tuple(dim for dim, _ in kept), tuple(step for _, step in kept)
-
-
-def _whole(shape: tuple[int, ...]) -> Stretch:
-    """Give the place of all of a row-major array."""
-    return _stretch(Buffer(-1, FLOAT, shape, row_major(shape)))

@@ -18,9 +18,11 @@ def view_text(name: str, shape: tuple[int, ...], b: Buffer) -> str:
     >>> view_text("v1", (3, 4), Buffer(0, np.dtype(float), (2, 3), (1, 4), 1))
     'v1[:, 1:3].T'
     """
+    axes = [(dim, step) for dim, step in zip(b.shape, b.strides, strict=True) if dim != 1]
+    if b.shape == shape and b.offset == 0 and tuple(axes) == _axes(shape):
+        return name
     if 0 in b.shape:
         return f"{name}.ravel()[:0].reshape{_tuple(b.shape)}"
-    axes = [(dim, step) for dim, step in zip(b.shape, b.strides, strict=True) if dim != 1]
     index = _slices(shape, b.offset, list(zip(b.shape, b.strides, strict=True)))
     if index is not None:
         return f"{name}[{index}]"
