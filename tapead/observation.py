@@ -68,7 +68,7 @@ def observe(
     is 1 for every element of its input, that of the adjoints 1 for every element of the results.
     """
     check_callable(function)
-    recording = Recording(replays=False)
+    recording = Recording(replays=True)  # numbers that leave the tape would take their derivatives with them
     leaves, structure = flatten(tuple(args))
     paths_of = [path for arg in args for path in paths(arg)]
     owners = [name for name, arg in zip(names, args, strict=True) for _ in flatten(arg)[0]]

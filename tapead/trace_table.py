@@ -390,6 +390,8 @@ def trace_table(
     names = parameter_names(f, flatten((tuple(range(len(args))), {}))[1]) if names is None else names
     if len(names) != len(args):
         raise TapeadValueError(f"{len(names)} names were given for {len(args)} arguments")
+    if len(set(names)) != len(names):
+        raise TapeadValueError(f"names must differ, unlike {', '.join(names)}")
     if isinstance(wrt, str):
         raise TapeadTypeError(f"wrt must be several names, as in ({wrt!r},), not a string")
     seen = observe(f, args, names, wrt, mode != "reverse", mode != "forward")

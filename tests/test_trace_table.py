@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,16 @@ def test_many_partials_of_one_input_are_cut():
     assert len(table.rows[0].partials) == 501
     assert "... 481 more ..." in table.text()
     assert max(map(len, table.text().splitlines())) < 400
+
+
+def test_a_number_that_leaves_the_tape_is_an_error():
+    with pytest.raises(TypeError, match="would be lost"):
+        tapead.trace_table(lambda x: x * math.exp(x), 2.0)
+
+
+def test_names_differ():
+    with pytest.raises(ValueError, match="names must differ, unlike x, x"):
+        tapead.trace_table(lambda x, y: x * y, 1.0, 2.0, names=("x", "x"))
 
 
 def test_a_cast_to_single_precision_is_no_mistake():
