@@ -35,6 +35,8 @@ Shown = tuple[str, tuple[str, ...], Cells]
 
 #: arrays of so many elements are written out, larger ones by their norm
 SHORT = 6
+#: JSON holds arrays of so many elements as they are, larger ones by their shape and norm
+LONG = 1000
 #: rows of a table, partials of a row, and inputs whose tangents have a column, that are shown at the most
 ROWS_SHOWN, PARTIALS_SHOWN, INPUTS_SHOWN = 120, 20, 5
 
@@ -142,7 +144,16 @@ class TraceTable:
         return self.html()
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as numbers, texts and lists, for JSON; what is not finite is named: "nan", "inf", "-inf"."""
+        """Give everything as numbers, texts and lists, for JSON; what is not finite is named: "nan", "inf", "-inf".
+
+        Arrays of more than 1,000 elements are given by their shape and norm, unless the table was made with values=True.
+        """
+
+        def plain(value: Any) -> Any:
+            if self.whole_values or np.size(value) <= LONG:
+                return _plain(value)
+            return {"shape": list(np.shape(value)), "norm": _plain(_norm(np.asarray(value)))}
+
         rows = [
             {
                 "name": row.name,
@@ -151,13 +162,13 @@ class TraceTable:
                 "op": row.op,
                 "formula": row.formula,
                 "type": row.type,
-                "value": _plain(row.value),
-                "tangents": {label: _plain(value) for label, value in row.tangents.items()},
+                "value": plain(row.value),
+                "tangents": {label: plain(value) for label, value in row.tangents.items()},
                 "partials": [
-                    {"consumer": part.consumer, "formula": part.formula, "value": _plain(part.value)}
+                    {"consumer": part.consumer, "formula": part.formula, "value": plain(part.value)}
                     for part in row.partials
                 ],
-                "adjoint": _plain(row.adjoint),
+                "adjoint": plain(row.adjoint),
                 "block": row.block,
                 "place": row.place,
             }
@@ -166,9 +177,9 @@ class TraceTable:
         checks = [
             {
                 "direction": check.label,
-                "tape": _plain(check.tape),
-                "difference": _plain(check.difference),
-                "error": _plain(check.error),
+                "tape": plain(check.tape),
+                "difference": plain(check.difference),
+                "error": plain(check.error),
                 "agrees": check.agrees,
             }
             for check in self.checks
@@ -178,7 +189,7 @@ class TraceTable:
             "mode": self.mode,
             "rows": rows,
             "outputs": list(self.outputs),
-            "gradient": {label: _plain(value) for label, value in self.gradient.items()},
+            "gradient": {label: plain(value) for label, value in self.gradient.items()},
             "checks": checks,
             "warnings": list(self.warnings),
         }
@@ -582,9 +593,13 @@ def value_text(value: Any, whole: bool = False, name: str = "·") -> str:
     if array.dtype.kind != "f":
         return f"{array.size:,} numbers"
     finite = np.isfinite(array)
-    norm = f"‖{name}‖ = {_number_text(np.sqrt(np.sum(np.square(array[finite], dtype=float))))}"
+    norm = f"‖{name}‖ = {_number_text(_norm(array[finite]))}"
     strange = int(array.size - finite.sum())
     return f"{norm}, {strange:,} not finite" if strange else norm
+
+
+def _norm(array: Any) -> Any:
+    return np.sqrt(np.sum(np.square(array, dtype=float)))
 
 
 def _nested_text(array: Any) -> str:

@@ -218,6 +218,12 @@ def test_a_number_that_leaves_the_tape_is_an_error():
         tapead.trace_table(lambda x: x * math.exp(x), 2.0)
 
 
+def test_large_arrays_in_json():
+    x = np.full((50, 50), 2.0)
+    assert tapead.trace_table(lambda x: np.sum(x), x).as_dict()["rows"][0]["value"] == {"shape": [50, 50], "norm": 100}
+    assert tapead.trace_table(lambda x: np.sum(x), x, values=True).as_dict()["rows"][0]["value"] == x.tolist()
+
+
 def test_names_differ():
     with pytest.raises(ValueError, match="names must differ, unlike x, x"):
         tapead.trace_table(lambda x, y: x * y, 1.0, 2.0, names=("x", "x"))
