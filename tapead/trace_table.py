@@ -208,7 +208,7 @@ class TraceTable:
                 bar = adjoint_name(row.name)
                 text = value_text(row.adjoint, self.whole_values, bar)
                 texts.append(text if text.startswith("‖") else f"{bar} = {text}")
-                sizes[node.index] = float(np.sqrt(np.mean(np.square(row.adjoint)))) if np.size(row.adjoint) else 0.0
+                sizes[node.index] = _norm(row.adjoint) / math.sqrt(max(np.size(row.adjoint), 1))
             if texts:
                 notes[node.index] = "\n".join(texts)
         largest = max((size for size in sizes.values() if math.isfinite(size)), default=0.0) or 1.0
@@ -411,13 +411,14 @@ def trace_table(
     gradient = {}
     if mode != "forward":
         gradient = {nodes[n].label: _or_zero(seen.adjoints.get(n), nodes[n]) for n in seen.inputs}
+    checks, failed = _checks(f, args, names, seen, gradient)
     return TraceTable(
         function=name_of(f),
         mode=mode,
         rows=rows,
         gradient=gradient,
-        checks=_checks(f, args, names, seen, gradient),
-        warnings=_warnings(seen, rows),
+        checks=checks,
+        warnings=(*_warnings(seen, rows), *failed),
         outputs=tuple(nodes[n].name for n in seen.outputs),
         whole_values=values,
         observation=seen,
@@ -598,8 +599,12 @@ def value_text(value: Any, whole: bool = False, name: str = "·") -> str:
     return f"{norm}, {strange:,} not finite" if strange else norm
 
 
-def _norm(array: Any) -> Any:
-    return np.sqrt(np.sum(np.square(array, dtype=float)))
+def _norm(array: Any) -> float:
+    """Give the Euclidean norm; that of large numbers does not overflow on the way."""
+    largest = float(np.max(np.abs(array), initial=0.0))
+    scale = largest if 0 < largest < math.inf else 1.0
+    with np.errstate(over="ignore"):
+        return float(scale * np.sqrt(np.sum(np.square(np.asarray(array, float) / scale))))
 
 
 def _nested_text(array: Any) -> str:
@@ -635,28 +640,29 @@ def _plain(value: Any) -> Any:
 
 def _checks(
     f: Callable[..., Any], args: Sequence[Any], names: Sequence[str], seen: Observation, gradient: dict[str, Any]
-) -> tuple[SlopeCheck, ...]:
-    """Compare the derivative along one direction of each input with a central difference.
+) -> tuple[tuple[SlopeCheck, ...], tuple[str, ...]]:
+    """Compare the derivative along one direction of each input with a central difference; say which could not be.
 
     The direction is that of the tangents, all ones, where no gradient is known; else a random one of length 1.
     """
     leaves, structure = flatten(tuple(args))
     labels = [name + path for name, arg in zip(names, args, strict=True) for path in paths(arg)]
     rng = np.random.default_rng(0)
-    checks = []
+    checks, failed = [], []
     precision = max(float(np.finfo(node.dtype).eps) for node in seen.nodes.all if np.dtype(node.dtype).kind == "f")
     for n in seen.inputs:
         label = seen.nodes[n].label
         at = labels.index(label)
         x = np.asarray(leaves[at])
-        if gradient:
-            direction = rng.normal(size=x.shape)
-            length = float(np.sqrt(np.sum(direction * direction)))
-            direction = (direction / length if x.ndim and length else np.ones(x.shape)).astype(x.dtype)
-            slope = float(np.sum(gradient[label] * direction))
-        else:
-            direction = np.ones(x.shape, x.dtype)
-            slope = float(sum(np.sum(seen.tangents[n].get(out, 0.0)) for out in seen.outputs))
+        with np.errstate(all="ignore"):
+            if gradient:
+                direction = rng.normal(size=x.shape)
+                length = float(np.sqrt(np.sum(direction * direction)))
+                direction = (direction / length if x.ndim and length else np.ones(x.shape)).astype(x.dtype)
+                slope = float(np.sum(gradient[label] * direction))
+            else:
+                direction = np.ones(x.shape, x.dtype)
+                slope = float(sum(np.sum(seen.tangents[n].get(out, 0.0)) for out in seen.outputs))
 
         def total(t: Any, at: int = at, x: Any = x, direction: Any = direction) -> Any:
             moved = list(leaves)
@@ -664,27 +670,36 @@ def _checks(
             found = flatten(f(*unflatten(structure, moved)))[0]
             return sum(np.sum(part) for part in found if np.asarray(part).dtype.kind == "f")
 
-        with np.errstate(all="ignore"):
-            difference, error = numerical_grad(total, x.dtype.type(0.0), with_error=True)
+        try:
+            with np.errstate(all="ignore"):
+                difference, error = numerical_grad(total, x.dtype.type(0.0), with_error=True)
+        except Exception as raised:  # the user's function, at a place that it was not asked for
+            said = " ".join(f"{type(raised).__name__}: {raised}".split()).removesuffix(":")
+            failed.append(f"the derivative by {label} is not checked: nearby, the function raises {said}")
+            continue
         checks.append(SlopeCheck(label, slope, float(difference), float(error), precision))
-    return tuple(checks)
+    return tuple(checks), tuple(failed)
 
 
 def _warnings(seen: Observation, rows: Sequence[TraceRow]) -> tuple[str, ...]:
-    """Name the nodes at which NaN or infinity arises: what they are computed from is finite."""
+    """Name the nodes at which NaN or infinity arises: NaN of what is none, infinity of what is finite."""
     found = []
     nodes = seen.nodes
     for node, row in zip(nodes.all, rows, strict=True):
         if node.kind in (GUARD, VIEW, CONSTANT) or _finite(row.value):
             continue
-        if not all(_finite(rows[n].value) for n in node.operands):
+        what, arisen = ("NaN", _has_nan) if _has_nan(row.value) else ("infinity", lambda value: not _finite(value))
+        if any(arisen(rows[n].value) for n in node.operands):
             continue
         sources = ", ".join(f"{rows[n].name} = {value_text(rows[n].value)}" for n in dict.fromkeys(node.operands))
-        what = "NaN" if np.isnan(row.value).any() else "infinity"
         where = f" ({row.place})" if row.place else ""
         given = f", with {sources}" if sources else ""
         found.append(f"{what} arises at {row.name} = {row.formula}{given}{where}")
     return tuple(found)
+
+
+def _has_nan(value: Any) -> bool:
+    return value is not None and bool(np.isnan(value).any())
 
 
 def _finite(value: Any) -> bool:

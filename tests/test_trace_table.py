@@ -224,6 +224,39 @@ def test_large_arrays_in_json():
     assert tapead.trace_table(lambda x: np.sum(x), x, values=True).as_dict()["rows"][0]["value"] == x.tolist()
 
 
+def test_nan_arises_of_infinities():
+    warnings = tapead.trace_table(lambda x: np.exp(x) - np.exp(x) * 1.0, 1e3).warnings
+    assert [line.partition(",")[0] for line in warnings] == [
+        "infinity arises at v2 = exp(v1)",
+        "infinity arises at v3 = exp(v1)",
+        "NaN arises at v5 = v2 - v4",
+    ]
+
+
+def test_opposite_infinities_in_a_gradient():
+    table = tapead.trace_table(lambda x: np.sum(np.sqrt(x) * np.array([1.0, -1.0])), np.zeros(2))
+    assert [check.verdict for check in table.checks] == ["not finite"]
+
+
+def test_norms_of_large_numbers():
+    assert value_text(np.full((4, 4), 1e200)) == "‖·‖ = 4.000e+200"
+    assert value_text(np.array([[-3.0]])) == "[[-3]]"
+
+
+def test_a_function_that_raises_nearby_has_a_table():
+    def f(x):
+        if x > 1:
+            raise ArithmeticError("too large")
+        return x * x
+
+    table = tapead.trace_table(f, 1.0)
+    assert table.gradient == {"x": 2}
+    assert table.checks == ()
+    assert table.warnings == (
+        "the derivative by x is not checked: nearby, the function raises ArithmeticError: too large",
+    )
+
+
 def test_names_differ():
     with pytest.raises(ValueError, match="names must differ, unlike x, x"):
         tapead.trace_table(lambda x, y: x * y, 1.0, 2.0, names=("x", "x"))
