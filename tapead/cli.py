@@ -45,8 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader has gone (`tapead demo | head`); the interpreter must not flush into the void at exit.
+    except OSError as error:
+        # The interpreter must not try once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        if isinstance(error, BrokenPipeError):  # the reader has gone (`tapead demo | head`)
+            return 1
+        print(f"tapead: cannot go on: {error}", file=sys.stderr)
+        return 2
     return 0

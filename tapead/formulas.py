@@ -1,4 +1,4 @@
-"""How instructions, partials and views read: as text, and in LaTeX; made from the expressions of the op table."""
+"""How instructions and partials read: as text, and in LaTeX; made from the expressions of the op table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .kernels.op import Elementwise, Op, Structural
-from .tape import Buffer, row_major
+from .tape import Buffer
 
 #: what the macron of an adjoint and the dot of a tangent look like in text
 BAR, DOT = "\u0304", "\u0307"
@@ -255,73 +255,3 @@ def _scripts(text: str, dollar: str) -> str:
     for mark, latex in (("⁻ᵀ", r"^{-\top}"), ("⁻¹", "^{-1}"), ("ᵀ", r"^{\top}")):
         text = text.replace(dollar + mark, latex + dollar).replace(mark, dollar + latex + dollar)
     return text
-
-
-# ---- views -----------------------------------------------------------------------------------------------------------
-
-
-def place_text(name: str, base: Buffer, b: Buffer) -> str:
-    """Write which part of an array a view is, as NumPy code would: v1[1:], v1.T, v1.reshape(2, 3)."""
-    if (b.offset, b.shape, b.strides) == (base.offset, base.shape, base.strides):
-        return name
-    if base.offset == 0 and base.strides == row_major(base.shape):
-        index = _slices(base, b)
-        if index is not None:
-            return f"{name}[{index}]"
-        turned = _turned(base, b)
-        if turned is not None:
-            return f"{name}{turned}"
-        if math.prod(b.shape) == math.prod(base.shape) and b.offset == 0 and b.strides == row_major(b.shape):
-            return f"{name}.reshape({', '.join(map(str, b.shape))})"
-        kept = [(d, s) for d, s in zip(b.shape, b.strides, strict=True) if s != 0]
-        if len(kept) < len(b.shape) and math.prod(d for d, _ in kept) == math.prod(base.shape):
-            return f"broadcast({name}, {b.shape})"
-    return f"view of {name}: offset {b.offset}, strides {b.strides}"
-
-
-def _turned(base: Buffer, b: Buffer) -> str | None:
-    """Write a transposition; None if it is none."""
-    order = sorted(range(len(b.strides)), key=lambda i: -b.strides[i])
-    if len(base.shape) != len(b.shape) or b.offset != base.offset:
-        return None
-    axes = tuple(order.index(i) for i in range(len(order)))
-    if (tuple(base.shape[a] for a in axes), tuple(base.strides[a] for a in axes)) != (b.shape, b.strides):
-        return None
-    return ".T" if axes == tuple(reversed(range(len(axes)))) else f".transpose{axes}"
-
-
-def _slices(base: Buffer, b: Buffer) -> str | None:
-    """Write a view as slices and integers, one for each axis of the base; None if it is no such view."""
-    if not base.shape or not math.prod(b.shape):
-        return None
-    starts, rest = [], b.offset
-    for step in base.strides:
-        starts.append(rest // step if step else 0)
-        rest -= starts[-1] * step
-    if rest:
-        return None
-    axis = 0
-    parts: list[str] = []
-    for start, dim, stride in zip(starts, base.shape, base.strides, strict=True):
-        length = b.shape[axis] if axis < len(b.shape) else 0
-        step = b.strides[axis] // stride if length and stride and b.strides[axis] % stride == 0 else 0
-        fits = step != 0 and 0 <= start + step * (length - 1) < dim
-        if fits and (length > 1 or dim == 1 or len(base.shape) - len(parts) == len(b.shape) - axis):
-            axis += 1
-            parts.append(_slice(start, length, step, dim))
-        else:
-            parts.append(str(start))
-    if axis != len(b.shape):
-        return None
-    while len(parts) > 1 and parts[-1] == ":":
-        parts.pop()
-    return ", ".join(parts)
-
-
-def _slice(start: int, length: int, step: int, dim: int) -> str:
-    last = start + step * (length - 1)
-    if step > 0:
-        first, stop = (str(start) if start else ""), (str(last + 1) if last + step < dim else "")
-    else:
-        first, stop = (str(start) if start != dim - 1 else ""), (str(last - 1) if last + step >= 0 else "")
-    return f"{first}:{stop}" + (f":{step}" if step != 1 else "")

@@ -7,14 +7,17 @@ in the code stand in the formulas themselves.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
-from .formulas import formula, number_text, place_text
+from .formulas import formula, number_text
 from .grouping import WRITES
-from .kernels.table import OPS
+from .kernels.table import OPS, Elementwise
+from .switches import collector_paused
 from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_text
+from .views import fits, shaped_text, view_text
 
 OPERATION, VIEW, WRITE, JOIN, GUARD = "op", "view", "write", "join", "guard"
 
@@ -40,7 +43,7 @@ class Node:
     index: int
     kind: str
     op: str
-    formula: str
+    write: Callable[[], str]  # writes the formula
     shape: tuple[int, ...]
     dtype: str
     storage: int
@@ -55,6 +58,11 @@ class Node:
     def name(self) -> str:
         """The node's name in formulas."""
         return f"v{self.index + 1}"
+
+    @cached_property
+    def formula(self) -> str:
+        """How the node is computed, in the names of its operands; empty for inputs and constants."""
+        return self.write()
 
     @property
     def type(self) -> str:
@@ -75,24 +83,30 @@ class Nodes:
     skipped: Collection[int] = ()
 
     def __post_init__(self) -> None:
-        tape = self.tape
         self.all: list[Node] = []
         #: instruction -> the nodes of its operands
         self.operands: list[tuple[int, ...]] = []
         #: instruction -> the nodes that it makes: those of its first result, and of others that somebody reads
         self.made: list[list[int]] = []
-        self._unread: dict[int, tuple[int, int, str]] = {}  # storage of a further result -> instruction, part, formula
+        self._unread: dict[int, tuple[int, int]] = {}  # storage of a further result -> instruction, part
         self._of_place: dict[int, dict[Stretch, int]] = {}  # storage -> place in it -> node, until it is assigned to
         self._holds: dict[int, int] = {}  # storage -> the node of all that it holds now
+        with collector_paused():
+            self._make()
+
+    def _make(self) -> None:
+        tape = self.tape
         self._joins = self._find_joins()
+        self._places = [_stretch(b) for b in tape.buffers]
+        self._buffers_of: dict[int, list[int]] = {}
+        for b, buffer in enumerate(tape.buffers):
+            self._buffers_of.setdefault(buffer.storage, []).append(b)
+        self._shown = self._find_shown()
         for b, buffer in enumerate(tape.buffers):
             if tape.storages[buffer.storage].kind == INPUT and buffer.storage not in self._holds:
-                self._enter(INPUT, INPUT, "", b, label=self.labels.get(buffer.storage, ""))
+                self._enter(INPUT, INPUT, str, b, label=self.labels.get(buffer.storage, ""))
         for k in range(len(tape)):
             self._instruction(k)
-        for b, buffer in enumerate(tape.buffers):  # results in the shapes that the user sees
-            if _stretch(buffer) in self._of_place.get(buffer.storage, ()):
-                self._node(b)
 
     def __len__(self) -> int:
         return len(self.all)
@@ -104,11 +118,24 @@ class Nodes:
         """Give the node of a buffer as of the end of the tape; -1 for a number of the code."""
         return self._node(buffer)
 
-    def text(self, buffer: int, node: int) -> str:
-        """Give what stands for an operand in a formula."""
-        if node >= 0:
-            return self.all[node].name
-        return number_text(self.tape.storages[self.tape.buffers[buffer].storage].data.reshape(-1)[0].item())
+    def texts(self, k: int) -> list[str]:
+        """Give what stands for an instruction's operands in formulas."""
+        return [self._text(k, i) for i in range(len(self.operands[k]))]
+
+    def _text(self, k: int, i: int) -> str:
+        tape, n = self.tape, self.operands[k][i]
+        b = tape.buffers[tape.operand_buffers[k][i]]
+        if n < 0:
+            return number_text(tape.storages[b.storage].data.reshape(-1)[0].item())
+        node, op = self.all[n], tape.ops[k]
+        if node.shape == b.shape:
+            return node.name
+        if (isinstance(op, Elementwise) or op.name in WRITES) and fits(node.shape, b.shape):
+            return node.name
+        # a vector that a matrix product takes has an axis more on the tape
+        if op.name == "matmul" and len(node.shape) == 1 and b.shape == (1, *node.shape, 1)[i : i + 2]:
+            return node.name
+        return shaped_text(node.name, node.shape, b.shape)
 
     def listing(self) -> str:
         """List the nodes, one a line: `v3 = log(v1)  float64[2]`."""
@@ -140,126 +167,162 @@ class Nodes:
                 joins.setdefault(tape.buffers[results[0]].storage, []).append(k)
         return joins
 
-    def _enter(self, kind: str, op: str, text: str, buffer: int, **more: Any) -> int:
+    def _find_shown(self) -> dict[tuple[int, Stretch], Buffer]:
+        """Find in which shape to show what stands at one place in several, which differ by axes of one element.
+
+        It is the first one; but a reduction keeps its axes on the tape, and seldom in the eyes of the user.
+        """
         tape = self.tape
-        b = tape.buffers[buffer]
-        node = Node(len(self.all), kind, op, text, b.shape, b.dtype.name, b.storage, buffer, **more)
+        doubtful = {(b.storage, place) for b, place in zip(tape.buffers, self._places, strict=True) if 1 in b.shape}
+        inner = {b for results in tape.result_buffers for b in results}
+        inner -= {b for operands in tape.operand_buffers for b in operands}
+        shown: dict[tuple[int, Stretch], Buffer] = {}
+        for seen in (False, True):
+            for b, (buffer, place) in enumerate(zip(tape.buffers, self._places, strict=True)):
+                if (b in inner) is seen and (buffer.storage, place) in doubtful:
+                    shown.setdefault((buffer.storage, place), buffer)
+        return shown
+
+    def _enter(self, kind: str, op: str, write: Callable[[], str], buffer: int, **more: Any) -> int:
+        b, place = self.tape.buffers[buffer], self._places[buffer]
+        shape = self._shown.get((b.storage, place), b).shape
+        node = Node(len(self.all), kind, op, write, shape, _dtype_name(b.dtype), b.storage, buffer, **more)
         self.all.append(node)
         if kind not in (VIEW, GUARD):
             self._holds[b.storage] = node.index
-        self._of_place.setdefault(b.storage, {})[_stretch(b)] = node.index
+        self._of_place.setdefault(b.storage, {})[place] = node.index
         return node.index
 
     def _node(self, buffer: int) -> int:
         """Give the node of a buffer, which is entered if it is met for the first time."""
         tape = self.tape
         b = tape.buffers[buffer]
-        found = self._of_place.get(b.storage, {}).get(_stretch(b))
+        place = self._places[buffer]
+        found = self._of_place.get(b.storage, {}).get(place)
         if found is not None:
-            node = self.all[found]
-            if len(b.shape) < len(node.shape) and node.kind in (OPERATION, JOIN):
-                node.shape = b.shape  # a reduction keeps its axes on the tape, but not in the eyes of the user
             return found
         storage = tape.storages[b.storage]
         if storage.kind == CONSTANT and storage.size == 1:
             return -1
         if b.storage in self._unread:
-            k, part, text = self._unread.pop(b.storage)
-            return self._result(k, part, text, tape.result_buffers[k][part])
+            k, part = self._unread.pop(b.storage)
+            self._result(k, part, tape.result_buffers[k][part])
+            return self._node(buffer)
         if b.storage not in self._holds:
             kind = CONSTANT if storage.kind == CONSTANT else JOIN
-            return self._enter(kind, kind, "", buffer)
-        base = self.all[self._holds[b.storage]]
-        text = place_text(base.name, tape.buffers[base.buffer], b)
-        return self._enter(VIEW, VIEW, text, buffer, operands=(base.index,))
+            self._enter_whole(kind, kind, str, b.storage)
+            return self._node(buffer)
+        base, shown = self.all[self._holds[b.storage]], self._shown.get((b.storage, place), b)
+        return self._enter(VIEW, VIEW, lambda: view_text(base.name, base.shape, shown), buffer, operands=(base.index,))
+
+    def _enter_whole(self, kind: str, op: str, write: Callable[[], str], s: int, **more: Any) -> int:
+        """Enter a node for all of a storage, flat where the tape has no buffer of all of it."""
+        tape, of = self.tape, self._buffers_of[s]
+        whole = next((b for b in of if tape.is_whole(b)), None)
+        if whole is not None:
+            return self._enter(kind, op, write, whole, **more)
+        made = self._enter(kind, op, write, of[0], **more)
+        self._of_place[s].pop(self._places[of[0]])
+        self.all[made].shape = (tape.storages[s].size,)
+        return made
 
     def _instruction(self, k: int) -> None:
         tape = self.tape
         op, operands, results = tape.ops[k], tape.operand_buffers[k], tape.result_buffers[k]
+        self.made.append([])
         if k in self.skipped:
             self.operands.append((-1,) * len(operands))
-            self.made.append([])
             return
-        nodes = tuple(self._node(b) for b in operands)
+        nodes = tuple([self._node(b) for b in operands])
         self.operands.append(nodes)
-        self.made.append([])
-        sources = tuple(n for n in nodes if n >= 0)
-        texts = [self.text(b, n) for b, n in zip(operands, nodes, strict=True)]
-        place = tape.places[k]
         if not results or op.name == "guard":
-            expected = (tape.parameters[k] or {}).get("expected")
-            text = f"{texts[0]} is what it was" if expected is None else f"{texts[0]} is {bool(expected)}"
-            shown = Node(len(self.all), GUARD, op.name, text, (), "bool", -1, -1, sources, (k,), place=place)
-            self.all.append(shown)
-            self.made[k] = [shown.index]
+            self._guard(k)
             return
         storage = tape.buffers[results[0]].storage
         if op.name in WRITES:
-            self._write(k, storage, sources, texts)
+            self._write(k, storage)
         elif storage in self._joins:
             self._join(k, storage)
         else:
-            text = formula(op, texts, tape.parameters[k], tape.buffers[results[0]], tape.buffers[operands[0]])
-            self._result(k, 0, text, results[0])
+            self._result(k, 0, results[0])
             for part, result in enumerate(results[1:], 1):
-                self._unread[tape.buffers[result].storage] = k, part, text
+                self._unread[tape.buffers[result].storage] = k, part
 
-    def _result(self, k: int, part: int, text: str, buffer: int) -> int:
-        sources = tuple(n for n in self.operands[k] if n >= 0)
-        more = {"operands": sources, "instructions": (k,), "place": self.tape.places[k], "part": part}
-        made = self._enter(
-            OPERATION, self.tape.ops[k].name, f"result {part + 1} of {text}" if part else text, buffer, **more
+    def _sources(self, k: int) -> tuple[int, ...]:
+        return tuple([n for n in self.operands[k] if n >= 0])
+
+    def _guard(self, k: int) -> None:
+        tape = self.tape
+        expected = (tape.parameters[k] or {}).get("expected")
+        what = "what it was" if expected is None else bool(expected)
+        made = Node(
+            len(self.all),
+            GUARD,
+            tape.ops[k].name,
+            lambda: f"{self.texts(k)[0]} is {what}",
+            (),
+            "bool",
+            -1,
+            -1,
+            self._sources(k),
+            (k,),
+            place=tape.places[k],
         )
-        self.made[k].append(made)
-        return made
+        self.all.append(made)
+        self.made[k] = [made.index]
 
-    def _write(self, k: int, storage: int, sources: tuple[int, ...], texts: list[str]) -> None:
+    def _result(self, k: int, part: int, buffer: int) -> None:
+        tape = self.tape
+
+        def write() -> str:
+            result, operand = tape.buffers[tape.result_buffers[k][0]], tape.buffers[tape.operand_buffers[k][0]]
+            text = formula(tape.ops[k], self.texts(k), tape.parameters[k], result, operand)
+            return f"result {part + 1} of {text}" if part else text
+
+        more = {"operands": self._sources(k), "instructions": (k,), "place": tape.places[k], "part": part}
+        self.made[k].append(self._enter(OPERATION, tape.ops[k].name, write, buffer, **more))
+
+    def _write(self, k: int, storage: int) -> None:
         """Enter what an array holds after an assignment: a new node, whose views are new ones, too."""
         tape = self.tape
         target = tape.result_buffers[k][0]
         if storage not in self._holds:
             self._node(target)
-        base = self.all[self._holds[storage]]
-        where = place_text(base.name, tape.buffers[base.buffer], tape.buffers[target])
-        index = f"[{', '.join(texts[1:])}]" if texts[1:] else ""
+        base, shown = self.all[self._holds[storage]], tape.buffers[target]
+
+        def write() -> str:
+            where, texts = view_text(base.name, base.shape, shown), self.texts(k)
+            index = f"[{', '.join(texts[1:])}]" if texts[1:] else ""
+            return f"{base.name} with {where}{index} = {texts[0]}"
+
         self._of_place[storage] = {}
-        made = self._enter(
-            WRITE,
-            tape.ops[k].name,
-            f"{base.name} with {where}{index} = {texts[0]}",
-            base.buffer,
-            operands=(base.index, *sources),
-            instructions=(k,),
-            place=tape.places[k],
-        )
-        self.made[k] = [made]
+        more = {"operands": (base.index, *self._sources(k)), "instructions": (k,), "place": tape.places[k]}
+        self.made[k] = [self._enter(WRITE, tape.ops[k].name, write, base.buffer, **more)]
 
     def _join(self, k: int, storage: int) -> None:
         """Enter the array that parts are joined to, when the last of them is written."""
-        tape, parts = self.tape, self._joins[storage]
+        parts = self._joins[storage]
         if k != parts[-1] or storage in self._holds:
             return
-        size = tape.storages[storage].size
-        first = tape.result_buffers[k][0]
-        whole = next((b for b, x in enumerate(tape.buffers) if x.storage == storage and tape.is_whole(b)), None)
-        nodes = [self.operands[p][0] for p in parts]
-        texts = [self.text(tape.operand_buffers[p][0], n) for p, n in zip(parts, nodes, strict=True)]
-        shown = [*texts[:3], "...", texts[-1]] if len(texts) > 5 else texts
-        made = self._enter(
-            JOIN,
-            JOIN,
-            f"join({', '.join(shown)})",
-            first if whole is None else whole,
-            operands=tuple(n for n in nodes if n >= 0),
-            instructions=tuple(parts),
-            place=tape.places[k],
-        )
-        if whole is None:
-            self.all[made].shape = (size,)
+
+        def write() -> str:
+            texts = [self.texts(p)[0] for p in parts]
+            shown = [*texts[:3], "...", texts[-1]] if len(texts) > 5 else texts
+            return f"join({', '.join(shown)})"
+
+        sources = tuple(n for p in parts for n in self._sources(p))
+        more = {"operands": sources, "instructions": tuple(parts), "place": self.tape.places[k]}
+        made = self._enter_whole(JOIN, JOIN, write, storage, **more)
         for p in parts:
             self.made[p] = [made]
 
 
+_dtype_name = cache(lambda dtype: str(dtype.name))
+_POINT: Stretch = (0, (), ())
+
+
 def _stretch(b: Buffer) -> Stretch:
+    if not b.shape and not b.offset:
+        return _POINT
     kept = [(dim, step) for dim, step in zip(b.shape, b.strides, strict=True) if dim != 1]
     return b.offset, tuple(dim for dim, _ in kept), tuple(step for _, step in kept)

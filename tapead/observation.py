@@ -68,7 +68,7 @@ def observe(
     is 1 for every element of its input, that of the adjoints 1 for every element of the results.
     """
     check_callable(function)
-    recording = Recording(replays=False)
+    recording = Recording(replays=True)  # numbers that leave the tape would take their derivatives with them
     leaves, structure = flatten(tuple(args))
     paths_of = [path for arg in args for path in paths(arg)]
     owners = [name for name, arg in zip(names, args, strict=True) for _ in flatten(arg)[0]]
@@ -78,7 +78,7 @@ def observe(
         raise TapeadValueError(f"there is no argument {unknown[0]!r} to differentiate by; there are {', '.join(names)}")
     with recording, np.errstate(all="ignore"):
         level = recording.open_level()
-        inside, entered, variables = list(map(normal, leaves)), {}, []
+        inside, entered, variables, varied = list(map(normal, leaves)), {}, [], set()
         for i, leaf in enumerate(inside):
             if not is_traced(leaf):
                 continue
@@ -92,13 +92,14 @@ def observe(
             entered[recording.buffers[tensor.buffer].storage] = labels[i]
             if chosen:
                 variables.append(tensor)
+                varied.add(owners[i])
+        for leaf, owner, label in zip(leaves, owners, labels, strict=True):
+            if owner not in varied and owner in (wrt or ()):
+                check_differentiable(leaf, label)
         if not variables:
             raise TapeadTypeError("there is no float among the arguments to differentiate by")
         outputs = _outputs(recording, call(function, unflatten(structure, inside), {}), name_of(function))
-        former = {tensor.buffer for tensor in recording.former.values()}
-        nodes = Nodes(
-            recording, entered, {k for k, made in enumerate(recording.result_buffers) if former.intersection(made)}
-        )
+        nodes = Nodes(recording, entered, _kept_only(recording))
         seen = Observation(name_of(function), nodes)
         seen.inputs = [nodes.node_of(v.buffer) for v in variables]
         seen.outputs = [nodes.node_of(x.buffer) for x in outputs]
@@ -107,6 +108,13 @@ def observe(
             for node, variable in zip(seen.inputs, variables, strict=True):
                 seen.tangents[node] = _tangents(nodes, recording, variable)
     return seen
+
+
+def _kept_only(recording: Recording) -> set[int]:
+    """Find the instructions that keep what an assignment overwrites, where nothing but its way back reads that."""
+    read = {recording.buffers[b].storage for operands in recording.operand_buffers for b in operands}
+    kept = {t.buffer for t in recording.former.values() if recording.buffers[t.buffer].storage not in read}
+    return {k for k, made in enumerate(recording.result_buffers) if kept.intersection(made)}
 
 
 def _outputs(recording: Recording, result: Any, name: str) -> list[Tensor]:
@@ -129,7 +137,7 @@ class _Noted(Adjoints):
         variables: Sequence[Tensor],
         reverse: bool,
     ) -> None:
-        self.seen, self.nodes, self._at = seen, seen.nodes, -1
+        self.seen, self.nodes, self.seeded, self._at = seen, seen.nodes, reverse, -1
         seeds: list[Seed] = []
         if reverse:
             seeds = [(x, recording.tensor(np.ones(x.shape, x.dtype))) for x in outputs]
@@ -147,9 +155,14 @@ class _Noted(Adjoints):
         for node in nodes.all:  # a view comes behind what it is a view of
             if node.kind == VIEW:
                 seen.values[node.index] = _stretch(nodes, node.index, seen.values[node.operands[0]])
+        flowing_to: dict[int, list[Any]] = {}
+        for n in seen.outputs if self.seeded else ():
+            flowing_to.setdefault(n, []).append(np.ones(nodes[n].shape, nodes[n].dtype))
+        for part in seen.parts:
+            flowing_to.setdefault(part.source, []).append(part.value)
         for node in reversed(nodes.all):
             if node.kind == VIEW:
-                flowing = [part.value for part in seen.parts if part.source == node.index]
+                flowing = flowing_to.get(node.index)
                 if flowing:
                     seen.adjoints[node.index] = total = sum(flowing[1:], flowing[0])
                     seen.parts.append(Part(node.operands[0], node.index, total))
@@ -221,7 +234,7 @@ def _stretch(nodes: Nodes, view: int, base: Any) -> Any:
     """Take a view's elements out of what its base holds."""
     b = nodes.tape.buffers[nodes[view].buffer]
     flat = np.ascontiguousarray(base).reshape(-1)
-    return np.array(strided(flat, b.shape, b.strides, b.offset))[()]
+    return np.array(strided(flat, b.shape, b.strides, b.offset)).reshape(nodes[view].shape)[()]
 
 
 def _tangents(nodes: Nodes, recording: Recording, variable: Tensor) -> dict[int, Any]:

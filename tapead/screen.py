@@ -7,7 +7,7 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TextIO
+from typing import Literal, Protocol, TextIO
 
 from .markup import holds_numbers
 
@@ -112,7 +112,8 @@ class TerminalScreen:
         self.console.print(Text(title, style="bold"))
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for column, cells in zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True):
-            table.add_column(column, justify="right" if holds_numbers(cells) else "left")
+            side: Literal["left", "right"] = "right" if holds_numbers(cells) else "left"
+            table.add_column(column, justify=side, overflow="fold")  # an ellipsis would hide digits
         for row in rows:
             table.add_row(*map(Text, row))
         self.console.print(table)

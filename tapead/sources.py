@@ -77,6 +77,8 @@ def load_function(word: str) -> Callable[..., Any]:
     function = getattr(module, name)
     if not callable(function):
         raise CommandError(f"{name} in {file} is no function: it is of type {type(function).__name__}")
+    if inspect.iscoroutinefunction(function):
+        raise CommandError(f"{name} in {file} is an asynchronous function: calling it computes nothing")
     return function  # type: ignore[no-any-return]
 
 
@@ -125,7 +127,7 @@ def explained(file: str, what: str) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if _line_in(error, Path(file)) is None:
             raise
         raise CommandError(f"{what} raises {failure(error, Path(file))}") from error

@@ -1,7 +1,8 @@
-"""Switches: which passes of the planner are on."""
+"""Switches: which passes of the planner are on, and a pause of Python's garbage collector."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -48,3 +49,15 @@ def options(passes: Iterable[str] = PASSES) -> Iterator[None]:
         yield
     finally:
         _on.reset(token)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep Python's garbage collector from running: recording and drawing make many objects, all of which stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +16,10 @@ from .kernels.table import Structural
 from .passes import OWN
 from .program import Program
 from .record import COPY, Recording, find_tensor
+from .switches import collector_paused
 from .tape import Place
 from .tensor import Tensor
 from .tree import argument_names, flatten, is_traced, unflatten
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep Python's garbage collector from running: a trace makes many objects, all of which stay."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -105,7 +92,7 @@ class Trace:
         forced: Sequence[int] = (),
         plan: Callable[[Recording, list[int], list[int]], Program] | None = None,
     ) -> None:
-        with _collector_paused():
+        with collector_paused():
             self._make(function, leaves, structure, wrt, has_aux, forced, plan)
 
     def _make(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -15,14 +16,17 @@ from .check import numerical_grad
 from .errors import TapeadTypeError, TapeadValueError
 from .formulas import BAR, adjoint_formula, adjoint_latex, adjoint_name, formula_latex
 from .graph import LIMIT, Graph, Group, graph_of
+from .kernels.table import Elementwise, Structural
 from .markup import table
-from .nodes import GUARD, JOIN, OPERATION, VIEW, WRITE, Node
+from .nodes import GUARD, JOIN, OPERATION, VIEW, WRITE, Node, Nodes
 from .observation import Observation, Part, observe
 from .plan import Planner
 from .screen import PlainScreen, Screen
 from .tape import CONSTANT, INPUT, line_text
 from .tree import flatten, paths, unflatten
+from .views import fits, shaped_text
 
+T = TypeVar("T")
 Mode = Literal["forward", "reverse", "both"]
 #: the cells of a table, a row each; a table with its title and columns
 Cells = list[tuple[str, ...]]
@@ -30,8 +34,10 @@ Shown = tuple[str, tuple[str, ...], Cells]
 
 #: arrays of so many elements are written out, larger ones by their norm
 SHORT = 6
-#: rows of a table, and inputs whose tangents have a column, that are shown at the most
-ROWS_SHOWN, INPUTS_SHOWN = 120, 5
+#: JSON holds arrays of so many elements as they are, larger ones by their shape and norm
+LONG = 1000
+#: rows of a table, partials of a row, and inputs whose tangents have a column, that are shown at the most
+ROWS_SHOWN, PARTIALS_SHOWN, INPUTS_SHOWN = 120, 20, 5
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,12 @@ class SlopeCheck:
     tape: float
     difference: float
     error: float
+    precision: float = float(np.finfo(float).eps)  # of the coarsest numbers that the function computes with
 
     @property
     def agrees(self) -> bool:
-        """Whether the two differ by no more than the difference's own error explains."""
-        return abs(self.tape - self.difference) <= 10 * self.error + 1e-12 * abs(self.tape)
+        """Whether the two differ by no more than the difference's own error, and rounding, explain."""
+        return abs(self.tape - self.difference) <= 10 * self.error + 5000 * self.precision * abs(self.tape)
 
     @property
     def verdict(self) -> str:
@@ -136,7 +143,16 @@ class TraceTable:
         return self.html()
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything as numbers, texts and lists, for JSON; what is not finite is named: "nan", "inf", "-inf"."""
+        """Give everything as numbers, texts and lists, for JSON; what is not finite is named: "nan", "inf", "-inf".
+
+        Arrays of more than 1,000 elements are given by their shape and norm, unless the table was made with values=True.
+        """
+
+        def plain(value: Any) -> Any:
+            if self.whole_values or np.size(value) <= LONG:
+                return _plain(value)
+            return {"shape": list(np.shape(value)), "norm": _plain(_norm(np.asarray(value)))}
+
         rows = [
             {
                 "name": row.name,
@@ -145,13 +161,13 @@ class TraceTable:
                 "op": row.op,
                 "formula": row.formula,
                 "type": row.type,
-                "value": _plain(row.value),
-                "tangents": {label: _plain(value) for label, value in row.tangents.items()},
+                "value": plain(row.value),
+                "tangents": {label: plain(value) for label, value in row.tangents.items()},
                 "partials": [
-                    {"consumer": part.consumer, "formula": part.formula, "value": _plain(part.value)}
+                    {"consumer": part.consumer, "formula": part.formula, "value": plain(part.value)}
                     for part in row.partials
                 ],
-                "adjoint": _plain(row.adjoint),
+                "adjoint": plain(row.adjoint),
                 "block": row.block,
                 "place": row.place,
             }
@@ -160,9 +176,9 @@ class TraceTable:
         checks = [
             {
                 "direction": check.label,
-                "tape": _plain(check.tape),
-                "difference": _plain(check.difference),
-                "error": _plain(check.error),
+                "tape": plain(check.tape),
+                "difference": plain(check.difference),
+                "error": plain(check.error),
                 "agrees": check.agrees,
             }
             for check in self.checks
@@ -172,7 +188,7 @@ class TraceTable:
             "mode": self.mode,
             "rows": rows,
             "outputs": list(self.outputs),
-            "gradient": {label: _plain(value) for label, value in self.gradient.items()},
+            "gradient": {label: plain(value) for label, value in self.gradient.items()},
             "checks": checks,
             "warnings": list(self.warnings),
         }
@@ -191,7 +207,7 @@ class TraceTable:
                 bar = adjoint_name(row.name)
                 text = value_text(row.adjoint, self.whole_values, bar)
                 texts.append(text if text.startswith("‖") else f"{bar} = {text}")
-                sizes[node.index] = float(np.sqrt(np.mean(np.square(row.adjoint)))) if np.size(row.adjoint) else 0.0
+                sizes[node.index] = _norm(row.adjoint) / math.sqrt(max(np.size(row.adjoint), 1))
             if texts:
                 notes[node.index] = "\n".join(texts)
         largest = max((size for size in sizes.values() if math.isfinite(size)), default=0.0) or 1.0
@@ -227,8 +243,8 @@ class TraceTable:
         return tables
 
     def _notes(self) -> list[str]:
-        shapes = [row.shape for row in self.rows if row.name in self.outputs]
-        if self.mode == "forward" or shapes == [()]:
+        seen = self.observation
+        if self.mode == "forward" or [seen.nodes[n].shape for n in seen.outputs] == [()]:
             return []
         return ["", "The result is not one number: the adjoints are those of the sum of all its elements."]
 
@@ -257,9 +273,9 @@ class TraceTable:
             or (title == "line" and any(row.place for row in self.rows))
         ]
         cells: Cells = []
-        for row in self._some(self.rows):
-            if isinstance(row, str):
-                cells.append(("", row, "", *("" for _ in shown)))
+        for row in _ends(self.rows, ROWS_SHOWN):
+            if row is None:
+                cells.append(("", _left_out(self.rows), "", *("" for _ in shown)))
                 continue
             value = "" if row.kind == GUARD else self._number(row.value)
             cells.append((row.name, row.formula or row.kind, value, *(cell(row) for _, cell in shown)))
@@ -269,32 +285,28 @@ class TraceTable:
     def _reverse(self) -> Shown:
         cells: Cells = []
         flowing = [row for row in reversed(self.rows) if row.partials or row.name in self.outputs]
-        for row in self._some(flowing):
-            if isinstance(row, str):
-                cells.append(("", row, ""))
+        for row in _ends(flowing, ROWS_SHOWN):
+            if row is None:
+                cells.append(("", _left_out(flowing), ""))
                 continue
-            name, several = adjoint_name(row.name), len(row.partials) + (row.name in self.outputs) > 1
-            if row.name in self.outputs:
-                cells.append((name if not several else "", "1 (seed)", "1"))
-            for part in row.partials:
-                label = part.name if several else name
-                cells.append((label, part.formula, self._number(part.value)))
+            seed = self.outputs.count(row.name)
+            name, several = adjoint_name(row.name), len(row.partials) + (seed > 0) > 1
+            if seed:
+                cells.append((name if not several else "", f"{seed} (seed)", str(seed)))
+            parts = _ends(row.partials, PARTIALS_SHOWN)
+            for part in parts:
+                if part is None:
+                    cells.append(("", f"... {len(row.partials) - len(parts) + 1:,} more ...", ""))
+                else:
+                    cells.append((part.name if several else name, part.formula, self._number(part.value)))
             if several:
-                total = " + ".join(
-                    [*(["1"] if row.name in self.outputs else []), *(part.name for part in row.partials)]
-                )
+                terms = ["..." if part is None else part.name for part in parts]
+                total = " + ".join([*([str(seed)] if seed else []), *terms])
                 cells.append((name, total, self._number(row.adjoint)))
         return "Reverse trace: partial adjoints and their sums", ("adjoint", "formula", "value"), cells
 
     def _chosen(self) -> set[str]:
         return {self.observation.nodes[n].label for n in self.observation.inputs}
-
-    def _some(self, rows: Sequence[TraceRow]) -> list[TraceRow | str]:
-        """Give the rows to show: all, or the beginning and the end of many."""
-        if len(rows) <= ROWS_SHOWN:
-            return list(rows)
-        half = ROWS_SHOWN // 2
-        return [*rows[:half], f"... {len(rows) - 2 * half:,} rows left out ...", *rows[-half:]]
 
     def _number(self, value: Any) -> str:
         return value_text(value, self.whole_values)
@@ -322,13 +334,14 @@ class TraceTable:
         return "\n".join(lines)
 
     def _adjoint_latex(self, row: TraceRow) -> list[str]:
-        if not row.partials and row.name not in self.outputs:
+        seed = self.outputs.count(row.name)
+        if not row.partials and not seed:
             return []
-        bar, several = _bar_latex(row.name), len(row.partials) + (row.name in self.outputs) > 1
+        bar, several = _bar_latex(row.name), len(row.partials) + (seed > 0) > 1
         lines, terms = [], []
-        if row.name in self.outputs:
-            lines.append(("" if several else bar, "1", "1"))
-            terms.append("1")
+        if seed:
+            lines.append(("" if several else bar, str(seed), str(seed)))
+            terms.append(str(seed))
         for part in row.partials:
             name = rf"\bar{{v}}_{{{row.name[1:]} \to {part.consumer[1:]}}}"
             terms.append(name)
@@ -341,8 +354,8 @@ class TraceTable:
         text = self._number(value)
         if text.startswith("‖"):
             return rf"\text{{norm }} {text.partition(' = ')[2]}"
-        for sign, latex in (("nan", r"\text{NaN}"), ("inf", r"\infty")):
-            text = text.replace(sign, latex)
+        text = text.replace("nan", r"\text{NaN}").replace("inf", r"\infty")
+        text = re.sub("True|False|[0-9,]+ numbers", r"\\text{\g<0>}", text)
         mantissa, e, exponent = text.partition("e")
         return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if e and exponent.lstrip("+-").isdigit() else text
 
@@ -385,6 +398,8 @@ def trace_table(
     if mode not in ("forward", "reverse", "both"):
         raise TapeadValueError(f'mode must be "forward", "reverse" or "both", not {mode!r}')
     names = names_for(f, len(args), names)
+    if len(set(names)) != len(names):
+        raise TapeadValueError(f"names must differ, unlike {', '.join(names)}")
     if isinstance(wrt, str):
         raise TapeadTypeError(f"wrt must be several names, as in ({wrt!r},), not a string")
     seen = observe(f, args, names, wrt, mode != "reverse", mode != "forward")
@@ -393,14 +408,15 @@ def trace_table(
     gradient = {}
     if mode != "forward":
         gradient = {nodes[n].label: _or_zero(seen.adjoints.get(n), nodes[n]) for n in seen.inputs}
+    checks, failed = _checks(f, args, names, seen, gradient)
     return TraceTable(
         function=name_of(f),
         mode=mode,
         rows=rows,
         gradient=gradient,
-        checks=_checks(f, args, names, seen, gradient),
-        warnings=_warnings(seen, rows),
-        outputs=tuple(nodes[n].name for n in dict.fromkeys(seen.outputs)),
+        checks=checks,
+        warnings=(*_warnings(seen, rows), *failed),
+        outputs=tuple(nodes[n].name for n in seen.outputs),
         whole_values=values,
         observation=seen,
     )
@@ -442,6 +458,16 @@ def _rows(seen: Observation, file: str) -> tuple[TraceRow, ...]:
     return tuple(rows)
 
 
+def _ends(things: Sequence[T], count: int) -> list[T | None]:
+    """Give all things, or the beginning and the end of many, with None between them."""
+    half = count // 2
+    return list(things) if len(things) <= count else [*things[:half], None, *things[-half:]]
+
+
+def _left_out(rows: Sequence[TraceRow]) -> str:
+    return f"... {len(rows) - ROWS_SHOWN:,} rows left out ..."
+
+
 def _order(part: Part) -> tuple[int, int]:
     return part.consumer, part.operand
 
@@ -469,11 +495,18 @@ def _partial(seen: Observation, node: Node, part: Part) -> Partial:
     latex_d = _bar_latex(consumer.name)
     if part.instruction >= 0 and consumer.kind == OPERATION:
         k = part.instruction
-        op, buffers = nodes.tape.ops[k], nodes.tape.operand_buffers[k]
-        texts = [nodes.text(b, n) for b, n in zip(buffers, nodes.operands[k], strict=True)]
-        formula = adjoint_formula(op, part.operand, d, texts, consumer.name)
-        in_latex = [_name_latex(text) for text in texts]
-        latex = adjoint_latex(op, part.operand, latex_d, in_latex, _name_latex(consumer.name))
+        op, texts, z, latex_z = nodes.tape.ops[k], nodes.texts(k), consumer.name, _name_latex(consumer.name)
+        made = nodes.tape.buffers[nodes.tape.result_buffers[k][0]].shape
+        hidden = len(made) - len(consumer.shape)
+        if isinstance(op, Elementwise) and not fits(consumer.shape, made):
+            shaping = shaped_text("", consumer.shape, made)
+            d, z, hidden = d + shaping, z + shaping, 0
+            latex_d, latex_z = latex_d + _shaping_latex(shaping), _name_latex(z)
+        formula = adjoint_formula(op, part.operand, d, texts, z)
+        latex = adjoint_latex(op, part.operand, latex_d, [_name_latex(text) for text in texts], latex_z)
+        summed = _summed(nodes, k, part.operand, hidden)
+        if summed is not None:
+            formula, latex = f"sum({formula}{summed})", rf"\text{{sum}}\left({latex}\text{{{summed}}}\right)"
     else:
         what = {
             VIEW: f"at {consumer.formula}",
@@ -484,6 +517,22 @@ def _partial(seen: Observation, node: Node, part: Part) -> Partial:
     return Partial(f"v{BAR}({number}→{consumer.name[1:]})", consumer.name, formula, latex, part.value)
 
 
+def _summed(nodes: Nodes, k: int, i: int, hidden: int) -> str | None:
+    """Say along which axes an adjoint is added up, as the operand was broadcast along them; None if along none.
+
+    hidden is how many axes of one element the adjoint has in front that are not shown.
+    """
+    tape, op = nodes.tape, nodes.tape.ops[k]
+    if not isinstance(op, Elementwise) and not (isinstance(op, Structural) and op.broadcasts):
+        return None
+    shape, made = (tape.buffers[b].shape for b in (tape.operand_buffers[k][i], tape.result_buffers[k][0]))
+    extra = len(made) - len(shape)
+    axes = tuple(a - hidden for a, dim in enumerate(made) if dim != 1 and (a < extra or shape[a - extra] == 1))
+    if not axes:
+        return None
+    return "" if math.prod(shape) == 1 else f", axis={axes[0] if len(axes) == 1 else axes}"
+
+
 def _node_latex(seen: Observation, node: Node) -> str:
     nodes = seen.nodes
     if node.kind == INPUT:
@@ -491,14 +540,21 @@ def _node_latex(seen: Observation, node: Node) -> str:
     if node.kind != OPERATION:
         return rf"\text{{{_escaped(node.formula or node.kind)}}}"
     k, tape = node.instructions[0], nodes.tape
-    texts = [nodes.text(b, n) for b, n in zip(tape.operand_buffers[k], nodes.operands[k], strict=True)]
+    texts = nodes.texts(k)
     result, operand = tape.buffers[tape.result_buffers[k][0]], tape.buffers[tape.operand_buffers[k][0]]
     made = formula_latex(tape.ops[k], [_name_latex(t) for t in texts], tape.parameters[k], result, operand)
     return rf"\text{{result {node.part + 1} of }} {made}" if node.part else made
 
 
 def _name_latex(name: str) -> str:
-    return f"v_{{{name[1:]}}}" if name[:1] == "v" and name[1:].isdigit() else name
+    found = re.fullmatch(r"v(\d+)(.*)", name)
+    if found is None:
+        return rf"\text{{{name}}}" if name in ("True", "False") else name
+    return f"v_{{{found[1]}}}{_shaping_latex(found[2])}"
+
+
+def _shaping_latex(text: str) -> str:
+    return r"^{\top}" if text == ".T" else text and rf"\text{{{text}}}"
 
 
 def _bar_latex(name: str) -> str:
@@ -528,14 +584,22 @@ def value_text(value: Any, whole: bool = False, name: str = "·") -> str:
     array = np.asarray(value)
     if not array.ndim:
         return _number_text(array[()])
-    if whole or (array.size <= SHORT and array.ndim == 1):
+    if whole or array.size == 1 or (array.size <= SHORT and array.ndim == 1):
         return _nested_text(array)
     if array.dtype.kind != "f":
         return f"{array.size:,} numbers"
     finite = np.isfinite(array)
-    norm = f"‖{name}‖ = {_number_text(np.sqrt(np.sum(np.square(array[finite], dtype=float))))}"
+    norm = f"‖{name}‖ = {_number_text(_norm(array[finite]))}"
     strange = int(array.size - finite.sum())
     return f"{norm}, {strange:,} not finite" if strange else norm
+
+
+def _norm(array: Any) -> float:
+    """Give the Euclidean norm; that of large numbers does not overflow on the way."""
+    largest = float(np.max(np.abs(array), initial=0.0))
+    scale = largest if 0 < largest < math.inf else 1.0
+    with np.errstate(over="ignore"):
+        return float(scale * np.sqrt(np.sum(np.square(np.asarray(array, float) / scale))))
 
 
 def _nested_text(array: Any) -> str:
@@ -571,27 +635,29 @@ def _plain(value: Any) -> Any:
 
 def _checks(
     f: Callable[..., Any], args: Sequence[Any], names: Sequence[str], seen: Observation, gradient: dict[str, Any]
-) -> tuple[SlopeCheck, ...]:
-    """Compare the derivative along one direction of each input with a central difference.
+) -> tuple[tuple[SlopeCheck, ...], tuple[str, ...]]:
+    """Compare the derivative along one direction of each input with a central difference; say which could not be.
 
     The direction is that of the tangents, all ones, where no gradient is known; else a random one of length 1.
     """
     leaves, structure = flatten(tuple(args))
     labels = [name + path for name, arg in zip(names, args, strict=True) for path in paths(arg)]
     rng = np.random.default_rng(0)
-    checks = []
+    checks, failed = [], []
+    precision = max(float(np.finfo(node.dtype).eps) for node in seen.nodes.all if np.dtype(node.dtype).kind == "f")
     for n in seen.inputs:
         label = seen.nodes[n].label
         at = labels.index(label)
         x = np.asarray(leaves[at])
-        if gradient:
-            direction = rng.normal(size=x.shape)
-            length = float(np.sqrt(np.sum(direction * direction)))
-            direction = (direction / length if x.ndim and length else np.ones(x.shape)).astype(x.dtype)
-            slope = float(np.sum(gradient[label] * direction))
-        else:
-            direction = np.ones(x.shape, x.dtype)
-            slope = float(sum(np.sum(seen.tangents[n].get(out, 0.0)) for out in seen.outputs))
+        with np.errstate(all="ignore"):
+            if gradient:
+                direction = rng.normal(size=x.shape)
+                length = float(np.sqrt(np.sum(direction * direction)))
+                direction = (direction / length if x.ndim and length else np.ones(x.shape)).astype(x.dtype)
+                slope = float(np.sum(gradient[label] * direction))
+            else:
+                direction = np.ones(x.shape, x.dtype)
+                slope = float(sum(np.sum(seen.tangents[n].get(out, 0.0)) for out in seen.outputs))
 
         def total(t: Any, at: int = at, x: Any = x, direction: Any = direction) -> Any:
             moved = list(leaves)
@@ -599,27 +665,36 @@ def _checks(
             found = flatten(f(*unflatten(structure, moved)))[0]
             return sum(np.sum(part) for part in found if np.asarray(part).dtype.kind == "f")
 
-        with np.errstate(all="ignore"):
-            difference, error = numerical_grad(total, x.dtype.type(0.0), with_error=True)
-        checks.append(SlopeCheck(label, slope, float(difference), float(error)))
-    return tuple(checks)
+        try:
+            with np.errstate(all="ignore"):
+                difference, error = numerical_grad(total, x.dtype.type(0.0), with_error=True)
+        except Exception as raised:  # the user's function, at a place that it was not asked for
+            said = " ".join(f"{type(raised).__name__}: {raised}".split()).removesuffix(":")
+            failed.append(f"the derivative by {label} is not checked: nearby, the function raises {said}")
+            continue
+        checks.append(SlopeCheck(label, slope, float(difference), float(error), precision))
+    return tuple(checks), tuple(failed)
 
 
 def _warnings(seen: Observation, rows: Sequence[TraceRow]) -> tuple[str, ...]:
-    """Name the nodes at which NaN or infinity arises: what they are computed from is finite."""
+    """Name the nodes at which NaN or infinity arises: NaN of what is none, infinity of what is finite."""
     found = []
     nodes = seen.nodes
     for node, row in zip(nodes.all, rows, strict=True):
         if node.kind in (GUARD, VIEW, CONSTANT) or _finite(row.value):
             continue
-        if not all(_finite(rows[n].value) for n in node.operands):
+        what, arisen = ("NaN", _has_nan) if _has_nan(row.value) else ("infinity", lambda value: not _finite(value))
+        if any(arisen(rows[n].value) for n in node.operands):
             continue
         sources = ", ".join(f"{rows[n].name} = {value_text(rows[n].value)}" for n in dict.fromkeys(node.operands))
-        what = "NaN" if np.isnan(row.value).any() else "infinity"
         where = f" ({row.place})" if row.place else ""
         given = f", with {sources}" if sources else ""
         found.append(f"{what} arises at {row.name} = {row.formula}{given}{where}")
     return tuple(found)
+
+
+def _has_nan(value: Any) -> bool:
+    return value is not None and bool(np.isnan(value).any())
 
 
 def _finite(value: Any) -> bool:

@@ -59,7 +59,7 @@ splitting parallel
 graph
 folding drawing
 nodes
-formulas
+formulas views
 grouping
 scalars
 shape

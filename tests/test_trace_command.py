@@ -11,7 +11,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from tapead import cli
+from tapead import cli, vocabulary
 
 COURSE = ["log(x1) + x1*x2 - sin(x2)", "x1=2", "x2=5"]
 
@@ -41,6 +41,15 @@ def text(x):
 
 def eigen(X):
     return np.sum(np.linalg.eigvals(X))
+
+def leaves(x):
+    raise SystemExit("bye")
+
+async def later(x):
+    return x
+
+def huge(x):
+    return np.ones((10**6, 10**7)) * x
 
 constant = 3
 '''
@@ -315,13 +324,17 @@ REFUSED = [
     (["FOLDER/model.py:power", "x=2"], "needs n: give n=VALUE"),
     (["FOLDER/model.py:power", "x=2", "n=3", "z=1"], "has no variable z: it takes x, n"),
     (["FOLDER/model.py:power", "x=2", "n=2.5"], "wants a whole number"),
-    (["FOLDER/model.py:power", "x=2", "n=3", "--wrt", "n"], "no float"),
+    (["FOLDER/model.py:power", "x=2", "n=3", "--wrt", "n"], "n is int 3: only float64 and float32"),
     (["FOLDER/model.py:loss", "X=[[1,2]]", "w=[1,2,3]", "y=[1]"], "model.py:6"),
     (["FOLDER/model.py:fails", "x=2"], "KeyError: 'nothing' (model.py:20)"),
     (["FOLDER/model.py:text", "x=2"], "returned nothing"),
     (["FOLDER/model.py:eigen", "X=[[1,2],[3,4]]"], "eigvals has no rule"),
     (["x1", "x1=2", "--svg", "FOLDER/nowhere/graph.svg"], "there is no such folder"),
     (["x1", "x1=2", "--svg", "FOLDER"], "cannot write"),
+    (["FOLDER/model.py:leaves", "x=1"], "raises SystemExit: bye (model.py"),
+    (["FOLDER/model.py:later", "x=1"], "is an asynchronous function"),
+    (["FOLDER/model.py:huge", "x=1"], "raises MemoryError"),
+    (["FOLDER/model.py:power", "x=2", "n=3", "--wrt", "x,n"], "n is int 3"),
 ]
 
 
@@ -369,3 +382,27 @@ def test_a_wrong_command_line_is_usage(program, words):
     status, out, err = run(program, *words)
     assert (status, out) == (2, "")
     assert err.startswith("usage: tapead trace")
+
+
+def test_an_expression_without_enough_memory(capsys, monkeypatch):
+    def refuse(*values):
+        raise MemoryError("Unable to allocate 72 TiB")
+
+    monkeypatch.setitem(vocabulary.FUNCTIONS, "outer", (refuse, 2))
+    check_refusal("out of memory: Unable to allocate 72 TiB", *in_process(capsys, "outer(x, x)", "x=[1,2]"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_output_that_cannot_be_written(program):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*program, "trace", *COURSE], stdout=full, stderr=subprocess.PIPE, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("tapead: cannot go on: [Errno")
+    assert done.stderr.decode().count("\n") == 1
+
+
+def test_a_narrow_terminal_hides_no_digits(program):
+    pytest.importorskip("rich")
+    status, written = on_a_terminal(program, "x1*x2 + sin(x1)", "x1=2", "x2=5", width=36)
+    assert status == 0
+    assert "…" not in written

@@ -112,6 +112,8 @@ def told() -> Iterator[None]:
         raise CommandError(str(error)) from error
     except TapeadError as error:
         raise CommandError(one_line(str(error))) from error
+    except MemoryError as error:
+        raise CommandError(f"out of memory: {one_line(str(error)) or 'the arrays are too large'}") from error
 
 
 def write(file: str, text: str) -> None:
