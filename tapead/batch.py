@@ -6,19 +6,17 @@ not depend on the columns is computed once and broadcast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from .errors import TapeadNotImplementedError
+from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Structural
 from .record import Recording
 from .tensor import Tensor
 from .walk import SILENT, Walk, is_flat, strided
-
-#: ops that make zero of zero, whatever their other operand is
-_ZERO_STAYS = ("copy", "negative", "chain", "mask")
 
 
 def batch(
@@ -71,7 +69,7 @@ class Batch(Walk):
         """Give the columns of a tensor."""
         if self.of[x.buffer] in self.columns:
             return self._of(x.buffer)
-        return self.recording.view(x, lambda v: np.broadcast_to(v, (self.count, *v.shape)))
+        return self.of_all(x)
 
     def _of(self, buffer: int) -> Tensor:
         """Give the columns of a buffer: the same view of each column of its storage."""
@@ -82,7 +80,15 @@ class Batch(Walk):
         made = recording.new_buffer(all_of.storage, whole.dtype, shape, strides, all_of.offset + b.offset)
         return recording.keep(Tensor(recording, made, value, whole.storage))
 
-    def _operand(self, buffer: int, ndim: int) -> Tensor:
+    def whole(self, buffer: int) -> Tensor:
+        """Give the columns of a buffer, also where it is the same in each."""
+        return self._of(buffer) if self.of[buffer] in self.columns else self.of_all(self.value(buffer))
+
+    def of_all(self, x: Tensor) -> Tensor:
+        """Give a tensor once for each column."""
+        return self.recording.view(x, lambda v: np.broadcast_to(v, (self.count, *v.shape)))
+
+    def against(self, buffer: int, ndim: int) -> Tensor:
         """Give an operand for a result of so many axes: its columns, or itself if it has none."""
         if self.of[buffer] not in self.columns:
             return self.value(buffer)
@@ -100,15 +106,11 @@ class Batch(Walk):
         if not any(self.of[b] in self.columns for b in operands) and self.of[target] not in self._parts:
             return
         ndim = len(recording.buffers[target].shape)
-        if op.name == "assign":
-            memory = self._memory(target)
-            recording.overwrite(memory, self._operand(operands[0], ndim))
-            self.look(memory, target)
-        elif op.name == "scatter":
-            self._scatter(k)
+        if op.name in WRITES:
+            self._write(k)
         elif isinstance(op, Elementwise) or op.name == "sum" or (isinstance(op, Structural) and op.broadcasts):
-            self._settle(target, self.again(k, [self._operand(b, ndim) for b in operands]))
-            if op.name in _ZERO_STAYS and self.of[target] not in self._parts:
+            self._settle(target, self.again(k, [self.against(b, ndim) for b in operands]))
+            if isinstance(op, Elementwise) and op.keeps_zero and self.of[target] not in self._parts:
                 self._scale(k)
         else:
             for buffer, made in zip(results, self._structural(k), strict=True):
@@ -119,12 +121,12 @@ class Batch(Walk):
         operands, target = self.recording.operand_buffers[k], self.recording.result_buffers[k][0]
         shape = self.recording.buffers[target].shape
         held = [b for b in operands if self.of[b] in self.columns]
-        d = self._diagonal(held[0]) if len(held) == 1 and self.recording.buffers[held[0]].shape == shape else None
+        d = self.diagonal(held[0]) if len(held) == 1 and self.recording.buffers[held[0]].shape == shape else None
         if d is not None:
             made = self.again(k, [self.shaped(d, shape) if b == held[0] else self.value(b) for b in operands])
             self.diagonals[self.of[target]] = self.shaped(made, (made.size,))
 
-    def _diagonal(self, buffer: int) -> Tensor | None:
+    def diagonal(self, buffer: int) -> Tensor | None:
         """Give the diagonal of a buffer's columns, if they have one and the buffer is all of its storage, in order."""
         d, x = self.diagonals.get(self.of[buffer]), self.recording.tensor_of(buffer)
         return d if d is not None and x.size == d.size and is_flat(x) else None
@@ -166,99 +168,40 @@ class Batch(Walk):
 
     # ---- structural ops --------------------------------------------------------------------------------------------
 
-    def _scatter(self, k: int) -> None:
+    def _write(self, k: int) -> None:
         recording = self.recording
-        (rows, *where), target = recording.operand_buffers[k], recording.result_buffers[k][0]
-        axes = tuple(a + 1 for a in (recording.parameters[k] or {})["axes"])
-        front = self._memory(target)
-        columns = self._whole(rows)
-        indices = tuple(recording.tensor_of(b) for b in where)
-        moved = recording.view(columns, lambda v: np.moveaxis(v, 0, 1))
-        recording.scatter_into(front, indices, axes, recording.contiguous(moved))
-        self.look(front, target)
+        op, operands, target = recording.ops[k], recording.operand_buffers[k], recording.result_buffers[k][0]
+        memory = self._memory(target)
+        if op.name == "assign":
+            recording.overwrite(memory, self.against(operands[0], len(recording.buffers[target].shape)))
+        else:
 
-    def _whole(self, buffer: int) -> Tensor:
-        """Give the columns of an operand, also where it is the same in each."""
-        return self.of_tensor(self.value(buffer)) if self.of[buffer] not in self.columns else self._of(buffer)
+            def into(_: str, rows: Tensor, *indices: Tensor, axes: tuple[int, ...]) -> None:
+                recording.scatter_into(memory, indices, axes, recording.contiguous(rows))
+
+            if self._by_rule(k, into) is NotImplemented:
+                raise TapeadNotImplementedError(
+                    "an array is assigned to at places that a tangent or an adjoint names: they cannot be taken for all columns"
+                )
+        self.look(memory, target)
 
     def _structural(self, k: int) -> tuple[Tensor, ...]:
-        recording = self.recording
-        op, operands = self.structural_of(k), recording.operand_buffers[k]
-        parameters = recording.parameters[k] or {}
-        made: Any
-        if op.name == "matmul":
-            made = self._matmul(*operands)
-        elif op.name in ("gather", "spread"):
-            made = self._indexed(op.name, operands, parameters)
-        elif op.group == "reduce":  # rows of numbers: more rows
-            x = self._whole(operands[0])
-            rows = self.shaped(recording.contiguous(x), (self.count * x.shape[1], x.shape[2]))
-            made = recording.structural_op(op, [rows], parameters)
-            made = self.shaped(made, (self.count, x.shape[1], *made.shape[1:]))
-        elif op.group == "linalg":
-            made = self._matrices(k)
-        else:
+        """Write an op by its rule for columns, or column by column."""
+        made = self._by_rule(k, self.recording.structural)
+        if made is NotImplemented:
             made = self._one_by_one(k)
         return made if isinstance(made, tuple) else (made,)
 
-    def _indexed(self, name: str, operands: tuple[int, ...], parameters: dict[str, Any]) -> Tensor:
-        recording = self.recording
-        x, indices = self._whole(operands[0]), [recording.tensor_of(b) for b in operands[1:]]
-        axes = tuple(a + 1 for a in parameters["axes"])
-        if name == "gather":
-            made = recording.structural(name, x, *indices, axes=axes)
-            return recording.view(made, lambda v: np.moveaxis(v, 1, 0))
-        rows = recording.contiguous(recording.view(x, lambda v: np.moveaxis(v, 0, 1)))
-        shape = (self.count, *parameters["shape"])
-        return recording.structural(name, rows, *indices, axes=axes, shape=shape)  # type: ignore[no-any-return]
-
-    def _matmul(self, left: int, right: int) -> Any:
-        recording = self.recording
-        ndim = max(len(recording.buffers[b].shape) for b in (left, right))
-        a, b = self._operand(left, ndim), self._operand(right, ndim)
-        if self.of[left] not in self.columns and a.ndim == 2 and b.ndim == 3 and b.shape[-1] == 1:
-            made = self._rows(right, b, recording.view(a, np.transpose))
-            return self.shaped(made, (*made.shape, 1))
-        if self.of[right] not in self.columns and b.ndim == 2 and a.ndim == 3 and a.shape[1] == 1:
-            made = self._rows(left, a, b)
-            return self.shaped(made, (self.count, 1, made.shape[1]))
-        return np.matmul(a, b)
-
-    def _rows(self, buffer: int, columns: Tensor, matrix: Tensor) -> Any:
-        """Multiply a vector's columns, as rows, by a matrix: one product for all of them."""
-        d = self._diagonal(buffer)
-        if d is not None:
-            return self.recording.elementwise(OPS["chain"], (self.shaped(d, (self.count, 1)), matrix))
-        return np.matmul(self.shaped(columns, (self.count, matrix.shape[0])), matrix)
-
-    def _matrices(self, k: int) -> Any:
-        """Write an op on stacks of matrices; one matrix for all columns is used once, on right-hand sides side by side."""
-        recording = self.recording
-        op, operands = self.structural_of(k), recording.operand_buffers[k]
-        parameters = recording.parameters[k] or {}
-        if len(operands) == 2 and self.of[operands[0]] not in self.columns:
-            a = self.value(operands[0])
-            if a.ndim == 2:
-                b = self._of(operands[1])
-                rows, n = b.shape[1], b.shape[2]
-                beside = recording.view(b, lambda v: np.moveaxis(v, 0, 1))
-                beside = self.shaped(recording.contiguous(beside), (rows, self.count * n))
-                made = recording.structural_op(op, [a, beside], parameters)
-                x, rest = (made[0], made[1:]) if isinstance(made, tuple) else (made, ())
-                x = self.shaped(x, (rows, self.count, n))
-                x = recording.view(x, lambda v: np.moveaxis(v, 1, 0))
-                return (x, *map(self.of_all, rest)) if isinstance(made, tuple) else x
-        return recording.structural_op(op, [recording.contiguous(self._whole(b)) for b in operands], parameters)
-
-    def of_all(self, x: Tensor) -> Tensor:
-        """Give a tensor once for each column."""
-        return self.recording.view(x, lambda v: np.broadcast_to(v, (self.count, *v.shape)))
+    def _by_rule(self, k: int, record: Callable[..., Any]) -> Any:
+        rule = self.structural_of(k).columns
+        operands = [Operand(self, b) for b in self.recording.operand_buffers[k]]
+        return NotImplemented if rule is None else rule(record, self.recording.parameters[k] or {}, operands)
 
     def _one_by_one(self, k: int) -> tuple[Tensor, ...]:
         """Write an op column by column: for ops that nothing is known of."""
         recording = self.recording
         op, operands = self.structural_of(k), recording.operand_buffers[k]
-        wholes = [self._whole(b) for b in operands]
+        wholes = [self.whole(b) for b in operands]
         made = []
         for i in range(self.count):
             column = [recording.contiguous(self._column(x, i)) for x in wholes]
@@ -274,3 +217,34 @@ class Batch(Walk):
 
     def _column(self, x: Tensor, i: int) -> Tensor:
         return self.recording.view(x, lambda v: v[i, ...])
+
+
+class Operand:
+    """An operand of an op that is written for many columns, as the op's rule for columns sees it."""
+
+    def __init__(self, made: Batch, buffer: int) -> None:
+        self._made, self._buffer = made, buffer
+        self.shape = made.recording.buffers[buffer].shape
+        self.held = made.of[buffer] in made.columns
+
+    @property
+    def value(self) -> Tensor:
+        """What the operand is, where it is the same in each column."""
+        return self._made.value(self._buffer)
+
+    @property
+    def columns(self) -> Tensor:
+        """The columns, also where they are all the same."""
+        return self._made.whole(self._buffer)
+
+    def against(self, ndim: int) -> Tensor:
+        """Give the columns, or the value, to be broadcast against others of so many axes in each column."""
+        return self._made.against(self._buffer, ndim)
+
+    def times(self, matrix: Tensor) -> Any:
+        """Multiply a vector's columns, as rows, by a matrix: one product for all of them."""
+        made = self._made
+        d = made.diagonal(self._buffer)
+        if d is not None:
+            return made.recording.elementwise(OPS["chain"], (made.shaped(d, (made.count, 1)), matrix))
+        return np.matmul(made.shaped(self.columns, (made.count, matrix.shape[0])), matrix)
