@@ -41,7 +41,7 @@ class Elementwise(Op):
     integer: str | None = None
     floating: bool = True
     boolean: bool = False
-    keeps_zero: bool = False
+    zeros: tuple[int, ...] = ()
     domains: tuple[Interval, ...] = ()
     pins: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from .bands import Bands, Line
 from .errors import TapeadNotImplementedError
 from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Structural
 from .record import Recording
 from .tensor import Tensor
-from .walk import SILENT, Walk, is_flat, strided
+from .walk import SILENT, strided
 
 
 def batch(
@@ -37,11 +38,8 @@ def batch(
     return [made.of_tensor(x) for x in outputs]
 
 
-class Batch(Walk):
-    """A batch being written: `columns` holds, for each storage that depends on the columns, a tensor (m, size).
-
-    Where that is known to be a diagonal matrix, `diagonals` has its diagonal: matrix products need no more of it.
-    """
+class Batch(Bands):
+    """A batch being written: `columns` or `bands` hold each storage that depends on the columns, from the inputs on."""
 
     def __init__(
         self,
@@ -52,29 +50,27 @@ class Batch(Walk):
         stop: int | None,
         identity: bool,
     ) -> None:
-        super().__init__(recording, start, stop)
-        self.count = columns[0].shape[0]
-        self.columns = {
-            self.of[x.buffer]: self.shaped(c, (self.count, x.size)) for x, c in zip(inputs, columns, strict=True)
-        }
+        super().__init__(recording, start, stop, columns[0].shape[0])
+        first = 0
+        for x, c in zip(inputs, columns, strict=True):
+            s = self.of[x.buffer]
+            self.columns[s] = self.shaped(c, (self.count, x.size))
+            if identity:
+                self.bands[s] = {Line(first, 1): recording.tensor(np.ones(x.size, x.dtype))}
+                first += x.size
         results = [recording.result_buffers[k] for k in range(start, self.stop)]
         #: memory that is written to part by part: one for each column, whether it depends on the columns or not
         self._parts = self.written() | {self.of[b[0]] for b in results if b and not recording.is_whole(b[0])}
-        self.diagonals: dict[int, Tensor] = {}
-        if identity and len(inputs) == 1:
-            x = inputs[0]
-            self.diagonals[self.of[x.buffer]] = recording.tensor(np.ones(x.size, x.dtype))
 
     def of_tensor(self, x: Tensor) -> Tensor:
         """Give the columns of a tensor."""
-        if self.of[x.buffer] in self.columns:
-            return self._of(x.buffer)
-        return self.of_all(x)
+        return self._of(x.buffer) if self.held(x.buffer) else self.of_all(x)
 
     def _of(self, buffer: int) -> Tensor:
         """Give the columns of a buffer: the same view of each column of its storage."""
-        recording, whole = self.recording, self.columns[self.of[buffer]]
-        b, all_of = recording.buffers[buffer], recording.buffers[whole.buffer]
+        recording, b = self.recording, self.recording.buffers[buffer]
+        whole = self.columns_of(self.of[buffer], b.dtype)
+        all_of = recording.buffers[whole.buffer]
         shape, strides = (self.count, *b.shape), (recording.storages[self.of[buffer]].size, *b.strides)
         value = strided(whole._value.reshape(-1), shape, strides, b.offset)
         made = recording.new_buffer(all_of.storage, whole.dtype, shape, strides, all_of.offset + b.offset)
@@ -82,7 +78,7 @@ class Batch(Walk):
 
     def whole(self, buffer: int) -> Tensor:
         """Give the columns of a buffer, also where it is the same in each."""
-        return self._of(buffer) if self.of[buffer] in self.columns else self.of_all(self.value(buffer))
+        return self._of(buffer) if self.held(buffer) else self.of_all(self.value(buffer))
 
     def of_all(self, x: Tensor) -> Tensor:
         """Give a tensor once for each column."""
@@ -90,7 +86,7 @@ class Batch(Walk):
 
     def against(self, buffer: int, ndim: int) -> Tensor:
         """Give an operand for a result of so many axes: its columns, or itself if it has none."""
-        if self.of[buffer] not in self.columns:
+        if not self.held(buffer):
             return self.value(buffer)
         x = self._of(buffer)
         shape = (self.count, *(1,) * (ndim + 1 - x.ndim), *x.shape[1:])
@@ -103,33 +99,19 @@ class Batch(Walk):
         if op.name in SILENT or not results:
             return
         target = results[0]
-        if not any(self.of[b] in self.columns for b in operands) and self.of[target] not in self._parts:
+        if not any(map(self.held, operands)) and self.of[target] not in self._parts:
             return
-        ndim = len(recording.buffers[target].shape)
+        if self.by_bands(k):
+            return
         if op.name in WRITES:
             self._write(k)
         elif isinstance(op, Elementwise) or op.name == "sum" or (isinstance(op, Structural) and op.broadcasts):
-            self._settle(target, self.again(k, [self.against(b, ndim) for b in operands]))
-            if isinstance(op, Elementwise) and op.keeps_zero and self.of[target] not in self._parts:
-                self._scale(k)
+            ndim = len(recording.buffers[target].shape)
+            total = self.total(k)
+            self._settle(target, self.again(k, [self.against(b, ndim) for b in operands]) if total is None else total)
         else:
             for buffer, made in zip(results, self._structural(k), strict=True):
                 self._settle(buffer, made)
-
-    def _scale(self, k: int) -> None:
-        """Note the diagonal of a result's columns, where those of an operand have one and other operands have no columns."""
-        operands, target = self.recording.operand_buffers[k], self.recording.result_buffers[k][0]
-        shape = self.recording.buffers[target].shape
-        held = [b for b in operands if self.of[b] in self.columns]
-        d = self.diagonal(held[0]) if len(held) == 1 and self.recording.buffers[held[0]].shape == shape else None
-        if d is not None:
-            made = self.again(k, [self.shaped(d, shape) if b == held[0] else self.value(b) for b in operands])
-            self.diagonals[self.of[target]] = self.shaped(made, (made.size,))
-
-    def diagonal(self, buffer: int) -> Tensor | None:
-        """Give the diagonal of a buffer's columns, if they have one and the buffer is all of its storage, in order."""
-        d, x = self.diagonals.get(self.of[buffer]), self.recording.tensor_of(buffer)
-        return d if d is not None and x.size == d.size and is_flat(x) else None
 
     def _settle(self, target: int, made: Tensor) -> None:
         """Note the columns of an instruction's result."""
@@ -139,6 +121,8 @@ class Batch(Walk):
         shape = (self.count, *b.shape)
         if made.shape != shape:  # the result of operands that have no columns
             made = recording.view(made, lambda v: np.broadcast_to(v, shape))
+        if recording.is_whole(target):
+            self.bands.pop(s, None)
         if s in self._parts and s not in self.columns and recording.is_whole(target):
             self.columns[s] = memory = recording.empty((self.count, recording.storages[s].size), b.dtype)
             recording.write(memory, self._flat(made, s))
@@ -153,6 +137,9 @@ class Batch(Walk):
     def _memory(self, target: int) -> Tensor:
         """Give the columns of memory that is written to, which is made when it is met first."""
         recording, s = self.recording, self.of[target]
+        if s in self.bands:
+            self.columns_of(s, recording.buffers[target].dtype)
+            del self.bands[s]
         if s not in self.columns:
             if not recording.is_whole(target) and recording.storages[s].written:
                 raise TapeadNotImplementedError("columns of memory that was made before the derivative began")
@@ -163,8 +150,11 @@ class Batch(Walk):
 
     def near(self, k: int) -> Sequence[tuple[str, Any]]:
         operands = self.recording.operand_buffers[k]
-        columns = [self.columns.get(self.of[b]) for b in operands]
-        return [(f"columns of operand {i}", None if c is None else c._value) for i, c in enumerate(columns, 1)]
+        found = []
+        for i, s in enumerate([self.of[b] for b in operands], 1):
+            kept = [self.columns[s]] if s in self.columns else self.bands.get(s, {}).values()
+            found += [(f"columns of operand {i}", c._value) for c in kept]
+        return found
 
     # ---- structural ops --------------------------------------------------------------------------------------------
 
@@ -225,7 +215,7 @@ class Operand:
     def __init__(self, made: Batch, buffer: int) -> None:
         self._made, self._buffer = made, buffer
         self.shape = made.recording.buffers[buffer].shape
-        self.held = made.of[buffer] in made.columns
+        self.held = made.held(buffer)
 
     @property
     def value(self) -> Tensor:

@@ -29,7 +29,8 @@ derivatives
 api linearized
 replayed rules observation
 nested
-batch tangent define
+batch
+bands tangent define
 adjoint
 profiling
 trace
