@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels.table import Elementwise
+from .kernels.table import OPS, Elementwise
 from .record import COPY, Recording
 from .tape import CONSTANT, Buffer
 from .tensor import Tensor
@@ -62,7 +62,7 @@ class Bands(Walk):
         """Whether a buffer depends on the columns."""
         return self.of[buffer] in self.columns or self.of[buffer] in self.bands
 
-    def columns_of(self, s: int, dtype: np.dtype[Any]) -> Tensor:
+    def dense(self, s: int, dtype: np.dtype[Any]) -> Tensor:
         """Give the columns of a storage as a tensor: bands are written out."""
         if s not in self.columns:
             size = self.recording.storages[s].size
@@ -74,26 +74,20 @@ class Bands(Walk):
     ) -> Tensor:
         """Add vectors to zeros, (columns, elements) or (columns,), where their lines say."""
         recording = self.recording
-        parts, places = [], []
+        flat = recording.empty((int(np.prod(shape)),), dtype)
+        recording.write(flat, dtype.type(0))
+        flat.storage.written = True
+        apart = len(shape) > 1  # no two elements go to one place
         for line, vector in bands.items():
             columns = line.start + line.step * np.arange(size)
             inside = np.flatnonzero((columns >= 0) & (columns < self.count))
             if inside.size:
-                elements = slice(int(inside[0]), int(inside[-1]) + 1)
-                parts.append(recording.view(self.shaped(vector, (size,)), itemgetter(elements)))
-                places.append(columns[inside] * size + inside if len(shape) > 1 else columns[inside])
-        if not parts:
-            zeros = recording.empty(shape, dtype)
-            recording.write(zeros, dtype.type(0))
-            return zeros
-        rows = parts[0]
-        if len(parts) > 1:
-            rows, end = recording.empty((sum(p.size for p in parts),), dtype), 0
-            for part in parts:
-                begin, end = end, end + part.size
-                recording.write(recording.view(rows, itemgetter(slice(begin, end))), part)
-        made = recording.structural("spread", rows, np.concatenate(places), shape=(int(np.prod(shape)),), axes=(0,))
-        return self.shaped(made, shape)
+                first, n = int(inside[0]), inside.size
+                part = recording.view(self.shaped(vector, (size,)), itemgetter(slice(first, first + n)))
+                places = Line(*((line.start * size, line.step * size + 1) if apart else line)).at(Line(first, 1))
+                into = recording.view(flat, lambda v, places=places, n=n: v[places.start :: places.step][:n])
+                recording.overwrite(into, part if apart else recording.elementwise(OPS["add"], (into, part)))
+        return self.shaped(flat, shape)
 
     def diagonal(self, buffer: int) -> Tensor | None:
         """Give the diagonal of a buffer's columns, if they are a diagonal matrix."""
@@ -123,8 +117,9 @@ class Bands(Walk):
         recording = self.recording
         op, operands, target = recording.ops[k], recording.operand_buffers[k], recording.result_buffers[k][0]
         b = recording.buffers[target]
-        writes = op.name == "assign" or not recording.is_whole(target)
-        zeros = (0,) if writes else op.zeros if isinstance(op, Elementwise) else ()
+        whole = recording.is_whole(target)
+        writes = op.name == "assign" or (op is COPY and not whole)
+        zeros = (0,) if writes else op.zeros if isinstance(op, Elementwise) and whole else ()
         if not zeros or b.dtype.kind != "f":
             return False
         given: dict[int, dict[Line, Tensor]] = {}
@@ -174,7 +169,7 @@ class Bands(Walk):
         self.columns.pop(s, None)
 
     def total(self, k: int) -> Tensor | None:
-        """Write a sum over all elements of bands: the columns of one number; None where it is none."""
+        """Write a sum over all elements of bands: the columns of one number; None where the instruction is something else."""
         recording = self.recording
         x, target = recording.operand_buffers[k][0], recording.result_buffers[k][0]
         a, b = recording.buffers[x], recording.buffers[target]
@@ -186,4 +181,4 @@ class Bands(Walk):
 
     def _are_few(self, lines: Collection[Line]) -> bool:
         """Whether bands on some lines take less time than columns: few, and side by side."""
-        return len(lines) <= min(8, max(self.count // 2, 1)) and len({line.step for line in lines}) <= 1
+        return len(lines) <= min(8, self.count // 2 - 1) and len({line.step for line in lines}) <= 1

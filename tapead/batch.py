@@ -27,13 +27,13 @@ def batch(
     columns: Sequence[Tensor],
     outputs: Sequence[Tensor],
     stop: int | None = None,
-    identity: bool = False,
+    first: int | None = None,
 ) -> list[Tensor]:
     """Write the instructions from `start` to `stop` for all columns of the inputs; give the outputs, columns first.
 
-    With `identity`, the columns are those of the whole identity.
+    `first` tells that the columns are those of the identity, from this one on.
     """
-    made = Batch(recording, start, inputs, columns, stop, identity)
+    made = Batch(recording, start, inputs, columns, stop, first)
     made.take("columns", range(start, made.stop), made.step)
     return [made.of_tensor(x) for x in outputs]
 
@@ -48,16 +48,16 @@ class Batch(Bands):
         inputs: Sequence[Tensor],
         columns: Sequence[Tensor],
         stop: int | None,
-        identity: bool,
+        first: int | None,
     ) -> None:
         super().__init__(recording, start, stop, columns[0].shape[0])
-        first = 0
+        place = 0
         for x, c in zip(inputs, columns, strict=True):
             s = self.of[x.buffer]
             self.columns[s] = self.shaped(c, (self.count, x.size))
-            if identity:
-                self.bands[s] = {Line(first, 1): recording.tensor(np.ones(x.size, x.dtype))}
-                first += x.size
+            if first is not None:
+                self.bands[s] = {Line(place - first, 1): recording.tensor(np.ones(x.size, x.dtype))}
+            place += x.size
         results = [recording.result_buffers[k] for k in range(start, self.stop)]
         #: memory that is written to part by part: one for each column, whether it depends on the columns or not
         self._parts = self.written() | {self.of[b[0]] for b in results if b and not recording.is_whole(b[0])}
@@ -69,7 +69,7 @@ class Batch(Bands):
     def _of(self, buffer: int) -> Tensor:
         """Give the columns of a buffer: the same view of each column of its storage."""
         recording, b = self.recording, self.recording.buffers[buffer]
-        whole = self.columns_of(self.of[buffer], b.dtype)
+        whole = self.dense(self.of[buffer], b.dtype)
         all_of = recording.buffers[whole.buffer]
         shape, strides = (self.count, *b.shape), (recording.storages[self.of[buffer]].size, *b.strides)
         value = strided(whole._value.reshape(-1), shape, strides, b.offset)
@@ -138,7 +138,7 @@ class Batch(Bands):
         """Give the columns of memory that is written to, which is made when it is met first."""
         recording, s = self.recording, self.of[target]
         if s in self.bands:
-            self.columns_of(s, recording.buffers[target].dtype)
+            self.dense(s, recording.buffers[target].dtype)
             del self.bands[s]
         if s not in self.columns:
             if not recording.is_whole(target) and recording.storages[s].written:

@@ -255,7 +255,7 @@ def columns_of(
     )
     chunk = max(CHUNK // max(elements, 1), 1)
     if chunk >= total:
-        return batch(recording, start, dummies, basis(recording, like, 0, total), results, stop, identity=True)
+        return batch(recording, start, dummies, basis(recording, like, 0, total), results, stop, 0)
     whole = [recording.empty((total, *x.shape), x.dtype) for x in results]
     done: Tensor | None = None
     for first in range(0, total, chunk):
@@ -263,7 +263,7 @@ def columns_of(
         columns = basis(recording, like, first, count)
         if done is not None:  # chunk after chunk: together they would take the memory of all
             columns = [recording.elementwise(OPS["after"], (c, done)) for c in columns]
-        for memory, part in zip(whole, batch(recording, start, dummies, columns, results, stop), strict=True):
+        for memory, part in zip(whole, batch(recording, start, dummies, columns, results, stop, first), strict=True):
             recording.write(_rows(memory, first, count), part)
             done = recording.view(part, lambda v: v[(*(0,) * v.ndim, ...)]) if part.size else done
     return whole
