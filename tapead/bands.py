@@ -117,9 +117,8 @@ class Bands(Walk):
         recording = self.recording
         op, operands, target = recording.ops[k], recording.operand_buffers[k], recording.result_buffers[k][0]
         b = recording.buffers[target]
-        whole = recording.is_whole(target)
-        writes = op.name == "assign" or (op is COPY and not whole)
-        zeros = (0,) if writes else op.zeros if isinstance(op, Elementwise) and whole else ()
+        writes = op.name == "assign" or (op is COPY and not recording.is_whole(target))
+        zeros = (0,) if writes else op.zeros if isinstance(op, Elementwise) else ()
         if not zeros or b.dtype.kind != "f":
             return False
         given: dict[int, dict[Line, Tensor]] = {}
@@ -131,7 +130,7 @@ class Bands(Walk):
         if not self._are_few({line for bands in given.values() for line in bands}):
             return False
         if writes:
-            return self._put(target, operands[0], given[0])
+            return self._put(target, given[0])
         zero = recording.tensor(np.zeros((), b.dtype))
         made = {}
         for line in sorted(set().union(*(given[i] for i in zeros))):
@@ -141,7 +140,7 @@ class Bands(Walk):
         self._keep(self.of[target], made)
         return True
 
-    def _put(self, target: int, source: int, bands: dict[Line, Tensor]) -> bool:
+    def _put(self, target: int, bands: dict[Line, Tensor]) -> bool:
         """Write bands into those of memory, or of a part of it; say whether they can be."""
         recording, s = self.recording, self.of[target]
         b, own = recording.buffers[target], self.bands.get(s)
@@ -154,7 +153,7 @@ class Bands(Walk):
         places, own = places_of(b), own or {}
         around = {} if places is None else {line.around(places): v for line, v in bands.items()}
         lines = sorted({*own, *(line for line in around if line is not None)})
-        if places is None or None in around or self.of[source] == s or not self._are_few(lines):
+        if places is None or None in around or not self._are_few(lines):
             return False
         zero = recording.tensor(np.zeros((), b.dtype))
         for line in lines:
