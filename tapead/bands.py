@@ -48,7 +48,7 @@ def places_of(b: Buffer) -> Line | None:
 class Bands(Walk):
     """A walk that keeps columns as bands where it can: for each storage, a vector for each line that its elements stand on.
 
-    Lines are parallel, so no element stands in one column twice; no bands are columns of zeros. `columns` holds what is
+    Lines are parallel (that of one element has the step 1), so no element stands in one column twice; no bands are columns of zeros. `columns` holds what is
     kept as a tensor (m, size): where both hold a storage, they are equal.
     """
 
@@ -85,7 +85,8 @@ class Bands(Walk):
                 first, n = int(inside[0]), inside.size
                 part = recording.view(self.shaped(vector, (size,)), itemgetter(slice(first, first + n)))
                 places = Line(*((line.start * size, line.step * size + 1) if apart else line)).at(Line(first, 1))
-                into = recording.view(flat, lambda v, places=places, n=n: v[places.start :: places.step][:n])
+                into = recording.view(flat, itemgetter(slice(places.start, None, places.step)))
+                into = recording.view(into, itemgetter(slice(0, n)))
                 recording.overwrite(into, part if apart else recording.elementwise(OPS["add"], (into, part)))
         return self.shaped(flat, shape)
 
@@ -106,11 +107,12 @@ class Bands(Walk):
         places = places_of(b)
         if s not in self.bands or places is None:
             return None
-        whole = recording.is_whole(buffer)
-        return {
-            line.at(places): self.shaped(v, b.shape) if whole else self.stretch(v, buffer)
-            for line, v in self.bands[s].items()
-        }
+        whole, one = recording.is_whole(buffer), int(np.prod(b.shape)) == 1
+        found = {}
+        for line, v in self.bands[s].items():
+            own = line.at(places)
+            found[Line(own.start, 1) if one else own] = self.shaped(v, b.shape) if whole else self.stretch(v, buffer)
+        return found
 
     def by_bands(self, k: int) -> bool:
         """Write an instruction for each band, where its result is made of bands, too; say whether it is."""

@@ -79,6 +79,7 @@ FUNCTIONS = {
     "running sum": lambda x: np.sum(np.cumsum(x**2) ** 2),
     "stopped": lambda x: np.sum(tapead.stop_gradient(x) * x**2),
     "of one": lambda x: x[3] ** 3 * x[4],
+    "of one, turned": lambda x: np.sin(x[::-1])[3] ** 2 * x[2] + np.sum(np.sin(x[::-1])[4:5] ** 3),
 }
 
 
@@ -219,6 +220,15 @@ def test_nothing_but_the_result_is_written_out():
     d = hessian_diag(rosenbrock)
     d(x)
     assert tapead.explain(d).arena_bytes < 100 * 8 * 200
+
+
+def test_one_element():
+    """Of a line with one element only the start counts."""
+    for f in (lambda x: np.sin(x[::-1])[3:4], lambda x: np.sin(x[::-1])[3] * 2.0, lambda x: x[::-2][1:2] + x[:1]):
+        np.testing.assert_allclose(both_ways(lambda f=f: jacfwd(f), X), jacrev(f)(X))
+        np.testing.assert_allclose(
+            both_ways(lambda f=f: jacfwd(lambda x: np.append(f(x), x * f(x))), X)[0], jacrev(f)(X).ravel()
+        )
 
 
 def test_lines():
