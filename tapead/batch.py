@@ -34,8 +34,20 @@ def batch(
     `first` tells that the columns are those of the identity, from this one on.
     """
     made = Batch(recording, start, inputs, columns, stop, first)
-    made.take("columns", range(start, made.stop), made.step)
+    made.take("columns", needed_for(recording, start, made.stop, outputs), made.step)
     return [made.of_tensor(x) for x in outputs]
+
+
+def needed_for(recording: Recording, start: int, stop: int, outputs: Sequence[Tensor]) -> list[int]:
+    """Give the instructions from `start` to `stop` that outputs depend on, in order."""
+    of = [b.storage for b in recording.buffers]
+    wanted = {of[x.buffer] for x in outputs}
+    found = []
+    for k in range(stop - 1, start - 1, -1):
+        if any(of[b] in wanted for b in recording.result_buffers[k]):
+            wanted.update(of[b] for b in recording.operand_buffers[k])
+            found.append(k)
+    return found[::-1]
 
 
 class Batch(Bands):

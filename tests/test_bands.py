@@ -246,3 +246,11 @@ def test_lines():
             assert found == Line(offset, int(steps[0]) if steps.size else 1)
         else:
             assert found is None
+
+
+def test_nothing_is_written_that_no_result_needs():
+    """The rule of a product gives the constant matrix an adjoint, too: for all columns that would be a cube."""
+    w = RNG.normal(size=(60, 60)) / 8
+    h = hessian(lambda x: np.sum(np.tanh(w @ x) ** 2))
+    h(RNG.normal(size=60))
+    assert max(s.size for s in h.last.program.storages) <= 60 * 60
