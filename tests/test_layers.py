@@ -30,7 +30,8 @@ derivatives
 api linearized
 replayed rules observation
 nested
-batch tangent define
+batch
+bands tangent define
 adjoint
 profiling
 symbolic
