@@ -22,6 +22,7 @@ expression
 vocabulary
 __init__
 trace_table
+slopes trace_rows
 explanation
 primitive_check
 check
@@ -62,7 +63,7 @@ shape
 tensor
 tape
 screen
-switches extras markup
+switches extras markup figures
 errors
 """
 
