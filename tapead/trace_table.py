@@ -12,19 +12,17 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from .calling import function_code, name_of, names_for
-from .check import numerical_grad
 from .errors import TapeadTypeError, TapeadValueError
-from .formulas import BAR, adjoint_formula, adjoint_latex, adjoint_name, formula_latex
+from .figures import norm, plain, value_text
+from .formulas import adjoint_name
 from .graph import LIMIT, Graph, Group, graph_of
-from .kernels.table import Elementwise, Structural
 from .markup import table
-from .nodes import GUARD, JOIN, OPERATION, VIEW, WRITE, Node, Nodes
-from .observation import Observation, Part, observe
-from .plan import Planner
+from .nodes import GUARD
+from .observation import Observation, observe
 from .screen import PlainScreen, Screen
-from .tape import CONSTANT, INPUT, line_text
-from .tree import flatten, paths, unflatten
-from .views import fits, shaped_text
+from .slopes import SlopeCheck, checks_of
+from .tape import CONSTANT
+from .trace_rows import TraceRow, bar_latex, label_latex, name_latex, or_zero, rows_of, warnings_of
 
 T = TypeVar("T")
 Mode = Literal["forward", "reverse", "both"]
@@ -32,71 +30,8 @@ Mode = Literal["forward", "reverse", "both"]
 Cells = list[tuple[str, ...]]
 Shown = tuple[str, tuple[str, ...], Cells]
 
-#: arrays of so many elements are written out, larger ones by their norm
-SHORT = 6
-#: JSON holds arrays of so many elements as they are, larger ones by their shape and norm
-LONG = 1000
 #: rows of a table, partials of a row, and inputs whose tangents have a column, that are shown at the most
 ROWS_SHOWN, PARTIALS_SHOWN, INPUTS_SHOWN = 120, 20, 5
-
-
-@dataclass(frozen=True)
-class Partial:
-    """A partial adjoint v̄(i→j): what node j adds to the adjoint of node i."""
-
-    name: str
-    consumer: str
-    formula: str
-    latex: str
-    value: Any
-
-
-@dataclass(frozen=True)
-class TraceRow:
-    """A node and what flows through it: its value, its tangent along each input, its partial adjoints and their sum.
-
-    kind is "input", "constant", "op", "view", "write", "join" or "guard". tangents and adjoint are zero where nothing
-    flows, and missing (an empty dict, None) for what has no derivative. `block` numbers the block that the instruction
-    runs in, `place` is the user's line.
-    """
-
-    name: str
-    label: str
-    kind: str
-    op: str
-    formula: str
-    latex: str
-    type: str
-    shape: tuple[int, ...]
-    value: Any
-    tangents: dict[str, Any]
-    partials: tuple[Partial, ...]
-    adjoint: Any
-    block: int | None
-    place: str
-
-
-@dataclass(frozen=True)
-class SlopeCheck:
-    """The derivative along a direction by the tape and by a central difference, whose error is estimated."""
-
-    label: str
-    tape: float
-    difference: float
-    error: float
-    precision: float = float(np.finfo(float).eps)  # of the coarsest numbers that the function computes with
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the two differ by no more than the difference's own error, and rounding, explain."""
-        return abs(self.tape - self.difference) <= 10 * self.error + 5000 * self.precision * abs(self.tape)
-
-    @property
-    def verdict(self) -> str:
-        """Say in a word or two whether they agree."""
-        if not (math.isfinite(self.tape) and math.isfinite(self.difference)):
-            return "not finite"
-        return "agrees" if self.agrees else "DIFFERS"
 
 
 @dataclass(frozen=True)
@@ -148,10 +83,8 @@ class TraceTable:
         Arrays of more than 1,000 elements are given by their shape and norm, unless the table was made with values=True.
         """
 
-        def plain(value: Any) -> Any:
-            if self.whole_values or np.size(value) <= LONG:
-                return _plain(value)
-            return {"shape": list(np.shape(value)), "norm": _plain(_norm(np.asarray(value)))}
+        def shown(value: Any) -> Any:
+            return plain(value, self.whole_values)
 
         rows = [
             {
@@ -161,13 +94,13 @@ class TraceTable:
                 "op": row.op,
                 "formula": row.formula,
                 "type": row.type,
-                "value": plain(row.value),
-                "tangents": {label: plain(value) for label, value in row.tangents.items()},
+                "value": shown(row.value),
+                "tangents": {label: shown(value) for label, value in row.tangents.items()},
                 "partials": [
-                    {"consumer": part.consumer, "formula": part.formula, "value": plain(part.value)}
+                    {"consumer": part.consumer, "formula": part.formula, "value": shown(part.value)}
                     for part in row.partials
                 ],
-                "adjoint": plain(row.adjoint),
+                "adjoint": shown(row.adjoint),
                 "block": row.block,
                 "place": row.place,
             }
@@ -176,9 +109,9 @@ class TraceTable:
         checks = [
             {
                 "direction": check.label,
-                "tape": plain(check.tape),
-                "difference": plain(check.difference),
-                "error": plain(check.error),
+                "tape": shown(check.tape),
+                "difference": shown(check.difference),
+                "error": shown(check.error),
                 "agrees": check.agrees,
             }
             for check in self.checks
@@ -188,7 +121,7 @@ class TraceTable:
             "mode": self.mode,
             "rows": rows,
             "outputs": list(self.outputs),
-            "gradient": {label: plain(value) for label, value in self.gradient.items()},
+            "gradient": {label: shown(value) for label, value in self.gradient.items()},
             "checks": checks,
             "warnings": list(self.warnings),
         }
@@ -207,7 +140,7 @@ class TraceTable:
                 bar = adjoint_name(row.name)
                 text = value_text(row.adjoint, self.whole_values, bar)
                 texts.append(text if text.startswith("‖") else f"{bar} = {text}")
-                sizes[node.index] = _norm(row.adjoint) / math.sqrt(max(np.size(row.adjoint), 1))
+                sizes[node.index] = norm(row.adjoint) / math.sqrt(max(np.size(row.adjoint), 1))
             if texts:
                 notes[node.index] = "\n".join(texts)
         largest = max((size for size in sizes.values() if math.isfinite(size)), default=0.0) or 1.0
@@ -316,7 +249,7 @@ class TraceTable:
     def latex(self) -> str:
         """Write the traces as LaTeX: a tabular of the forward one, another of the reverse one."""
         labels = [] if self.mode == "reverse" else [row.label for row in self.rows if row.label in self._chosen()]
-        heads = [rf"$\partial / \partial {_label_latex(label)}$" for label in labels]
+        heads = [rf"$\partial / \partial {label_latex(label)}$" for label in labels]
         lines = [
             rf"\begin{{tabular}}{{ll{'r' * (1 + len(labels))}}}",
             " & ".join(["node", "formula", "value", *heads]) + r" \\ \hline",
@@ -324,7 +257,7 @@ class TraceTable:
         for row in self.rows:
             value = "" if row.kind == GUARD else f"${self._latex_number(row.value)}$"
             slopes = [f"${self._latex_number(row.tangents[label])}$" if row.tangents else "" for label in labels]
-            lines.append(" & ".join([f"${_name_latex(row.name)}$", f"${row.latex}$", value, *slopes]) + r" \\")
+            lines.append(" & ".join([f"${name_latex(row.name)}$", f"${row.latex}$", value, *slopes]) + r" \\")
         lines.append(r"\end{tabular}")
         if self.mode != "forward":
             lines += ["", r"\begin{tabular}{llr}", r"adjoint & formula & value \\ \hline"]
@@ -337,7 +270,7 @@ class TraceTable:
         seed = self.outputs.count(row.name)
         if not row.partials and not seed:
             return []
-        bar, several = _bar_latex(row.name), len(row.partials) + (seed > 0) > 1
+        bar, several = bar_latex(row.name), len(row.partials) + (seed > 0) > 1
         lines, terms = [], []
         if seed:
             lines.append(("" if several else bar, str(seed), str(seed)))
@@ -403,59 +336,23 @@ def trace_table(
     if isinstance(wrt, str):
         raise TapeadTypeError(f"wrt must be several names, as in ({wrt!r},), not a string")
     seen = observe(f, args, names, wrt, mode != "reverse", mode != "forward")
-    rows = _rows(seen, function_code(f).co_filename)
+    rows = rows_of(seen, function_code(f).co_filename)
     nodes = seen.nodes
     gradient = {}
     if mode != "forward":
-        gradient = {nodes[n].label: _or_zero(seen.adjoints.get(n), nodes[n]) for n in seen.inputs}
-    checks, failed = _checks(f, args, names, seen, gradient)
+        gradient = {nodes[n].label: or_zero(seen.adjoints.get(n), nodes[n]) for n in seen.inputs}
+    checks, failed = checks_of(f, args, names, seen, gradient)
     return TraceTable(
         function=name_of(f),
         mode=mode,
         rows=rows,
         gradient=gradient,
         checks=checks,
-        warnings=(*_warnings(seen, rows), *failed),
+        warnings=(*warnings_of(seen, rows), *failed),
         outputs=tuple(nodes[n].name for n in seen.outputs),
         whole_values=values,
         observation=seen,
     )
-
-
-# ---- rows ------------------------------------------------------------------------------------------------------------
-
-
-def _rows(seen: Observation, file: str) -> tuple[TraceRow, ...]:
-    nodes, block_of = seen.nodes, _blocks(seen)
-    labels = {n: nodes[n].label for n in seen.inputs}
-    parts: dict[int, list[Part]] = {}
-    for part in seen.parts:
-        parts.setdefault(part.source, []).append(part)
-    rows = []
-    for node in nodes.all:
-        has = node.kind != GUARD and np.dtype(node.dtype).kind == "f"
-        place = node.place
-        rows.append(
-            TraceRow(
-                name=node.name,
-                label=node.label,
-                kind=node.kind,
-                op=node.op,
-                formula=node.formula or node.label,
-                latex=_node_latex(seen, node),
-                type=node.type,
-                shape=node.shape,
-                value=seen.values.get(node.index),
-                tangents={label: _or_zero(seen.tangents[n].get(node.index), node) for n, label in labels.items() if has}
-                if seen.tangents
-                else {},
-                partials=tuple(_partial(seen, node, part) for part in sorted(parts.get(node.index, ()), key=_order)),
-                adjoint=_or_zero(seen.adjoints.get(node.index), node) if has else None,
-                block=next((block_of[k] for k in node.instructions if k in block_of), None),
-                place="" if place is None or place[0].co_filename != file else line_text(place),
-            )
-        )
-    return tuple(rows)
 
 
 def _ends(things: Sequence[T], count: int) -> list[T | None]:
@@ -466,236 +363,3 @@ def _ends(things: Sequence[T], count: int) -> list[T | None]:
 
 def _left_out(rows: Sequence[TraceRow]) -> str:
     return f"... {len(rows) - ROWS_SHOWN:,} rows left out ..."
-
-
-def _order(part: Part) -> tuple[int, int]:
-    return part.consumer, part.operand
-
-
-def _or_zero(value: Any, node: Node) -> Any:
-    return np.zeros(node.shape, node.dtype)[()] if value is None else value
-
-
-def _blocks(seen: Observation) -> dict[int, int]:
-    """Number the blocks that the function's instructions form when it is replayed: instruction -> block."""
-    nodes = seen.nodes
-    buffers = [nodes[n].buffer for n in seen.outputs]
-    plan = Planner(nodes.tape, buffers, None, [], {"blocks", "dead"}).make()
-    found: dict[int, int] = {}
-    for row, instructions in zip(plan.rows, plan.instructions, strict=True):
-        if row[1] == "block" and len(instructions) > 1:
-            number = len(set(found.values())) + 1
-            found.update(dict.fromkeys(instructions, number))
-    return found
-
-
-def _partial(seen: Observation, node: Node, part: Part) -> Partial:
-    nodes, consumer = seen.nodes, seen.nodes[part.consumer]
-    d, number = adjoint_name(consumer.name), node.name[1:]
-    latex_d = _bar_latex(consumer.name)
-    if part.instruction >= 0 and consumer.kind == OPERATION:
-        k = part.instruction
-        op, texts, z, latex_z = nodes.tape.ops[k], nodes.texts(k), consumer.name, _name_latex(consumer.name)
-        made = nodes.tape.buffers[nodes.tape.result_buffers[k][0]].shape
-        hidden = len(made) - len(consumer.shape)
-        if isinstance(op, Elementwise) and not fits(consumer.shape, made):
-            shaping = shaped_text("", consumer.shape, made)
-            d, z, hidden = d + shaping, z + shaping, 0
-            latex_d, latex_z = latex_d + _shaping_latex(shaping), _name_latex(z)
-        formula = adjoint_formula(op, part.operand, d, texts, z)
-        latex = adjoint_latex(op, part.operand, latex_d, [_name_latex(text) for text in texts], latex_z)
-        summed = _summed(nodes, k, part.operand, hidden)
-        if summed is not None:
-            formula, latex = f"sum({formula}{summed})", rf"\text{{sum}}\left({latex}\text{{{summed}}}\right)"
-    else:
-        what = {
-            VIEW: f"at {consumer.formula}",
-            WRITE: "where it was written" if part.operand >= 0 else "where it was not written",
-            JOIN: f"at the place of {node.name}",
-        }[consumer.kind]
-        formula, latex = f"{d} {what}", rf"{latex_d} \text{{ {_escaped(what)}}}"
-    return Partial(f"v{BAR}({number}→{consumer.name[1:]})", consumer.name, formula, latex, part.value)
-
-
-def _summed(nodes: Nodes, k: int, i: int, hidden: int) -> str | None:
-    """Say along which axes an adjoint is added up, as the operand was broadcast along them; None if along none.
-
-    hidden is how many axes of one element the adjoint has in front that are not shown.
-    """
-    tape, op = nodes.tape, nodes.tape.ops[k]
-    if not isinstance(op, Elementwise) and not (isinstance(op, Structural) and op.broadcasts):
-        return None
-    shape, made = (tape.buffers[b].shape for b in (tape.operand_buffers[k][i], tape.result_buffers[k][0]))
-    extra = len(made) - len(shape)
-    axes = tuple(a - hidden for a, dim in enumerate(made) if dim != 1 and (a < extra or shape[a - extra] == 1))
-    if not axes:
-        return None
-    return "" if math.prod(shape) == 1 else f", axis={axes[0] if len(axes) == 1 else axes}"
-
-
-def _node_latex(seen: Observation, node: Node) -> str:
-    nodes = seen.nodes
-    if node.kind == INPUT:
-        return _label_latex(node.label)
-    if node.kind != OPERATION:
-        return rf"\text{{{_escaped(node.formula or node.kind)}}}"
-    k, tape = node.instructions[0], nodes.tape
-    texts = nodes.texts(k)
-    result, operand = tape.buffers[tape.result_buffers[k][0]], tape.buffers[tape.operand_buffers[k][0]]
-    made = formula_latex(tape.ops[k], [_name_latex(t) for t in texts], tape.parameters[k], result, operand)
-    return rf"\text{{result {node.part + 1} of }} {made}" if node.part else made
-
-
-def _name_latex(name: str) -> str:
-    found = re.fullmatch(r"v(\d+)(.*)", name)
-    if found is None:
-        return rf"\text{{{name}}}" if name in ("True", "False") else name
-    return f"v_{{{found[1]}}}{_shaping_latex(found[2])}"
-
-
-def _shaping_latex(text: str) -> str:
-    return r"^{\top}" if text == ".T" else text and rf"\text{{{text}}}"
-
-
-def _bar_latex(name: str) -> str:
-    return rf"\bar{{v}}_{{{name[1:]}}}"
-
-
-def _label_latex(label: str) -> str:
-    stem = label.rstrip("0123456789")
-    if stem != label and len(stem) == 1:
-        return f"{stem}_{{{label[len(stem) :]}}}"
-    return label if len(label) == 1 else rf"\mathrm{{{_escaped(label)}}}"
-
-
-def _escaped(text: str) -> str:
-    for sign in "_&%#{}":
-        text = text.replace(sign, "\\" + sign)
-    return text
-
-
-# ---- numbers ---------------------------------------------------------------------------------------------------------
-
-
-def value_text(value: Any, whole: bool = False, name: str = "·") -> str:
-    """Write a number to three decimals (three digits, where that says more), a short array, or the norm of a long one."""
-    if value is None:
-        return ""
-    array = np.asarray(value)
-    if not array.ndim:
-        return _number_text(array[()])
-    if whole or array.size == 1 or (array.size <= SHORT and array.ndim == 1):
-        return _nested_text(array)
-    if array.dtype.kind != "f":
-        return f"{array.size:,} numbers"
-    finite = np.isfinite(array)
-    norm = f"‖{name}‖ = {_number_text(_norm(array[finite]))}"
-    strange = int(array.size - finite.sum())
-    return f"{norm}, {strange:,} not finite" if strange else norm
-
-
-def _norm(array: Any) -> float:
-    """Give the Euclidean norm; that of large numbers does not overflow on the way."""
-    largest = float(np.max(np.abs(array), initial=0.0))
-    scale = largest if 0 < largest < math.inf else 1.0
-    with np.errstate(over="ignore"):
-        return float(scale * np.sqrt(np.sum(np.square(np.asarray(array, float) / scale))))
-
-
-def _nested_text(array: Any) -> str:
-    parts = [_nested_text(part) if array.ndim > 1 else _number_text(part) for part in array]
-    return f"[{', '.join(parts)}]"
-
-
-def _number_text(x: Any) -> str:
-    if isinstance(x, np.bool_ | bool):
-        return str(bool(x))
-    if isinstance(x, np.integer | int) or not math.isfinite(x):
-        return str(x)
-    if x == 0:
-        return "0"
-    if 0.01 <= abs(x) < 1e5:
-        return f"{x:.3f}".rstrip("0").rstrip(".")
-    return f"{x:.3e}" if abs(x) >= 1e5 or abs(x) < 1e-4 else f"{x:.3g}"
-
-
-def _plain(value: Any) -> Any:
-    """Give a value as JSON can hold it."""
-    if value is None:
-        return None
-    array = np.asarray(value)
-    if array.ndim:
-        return [_plain(part) for part in array]
-    x = array.item()
-    return str(x) if isinstance(x, float) and not math.isfinite(x) else x
-
-
-# ---- checks and warnings ---------------------------------------------------------------------------------------------
-
-
-def _checks(
-    f: Callable[..., Any], args: Sequence[Any], names: Sequence[str], seen: Observation, gradient: dict[str, Any]
-) -> tuple[tuple[SlopeCheck, ...], tuple[str, ...]]:
-    """Compare the derivative along one direction of each input with a central difference; say which could not be.
-
-    The direction is that of the tangents, all ones, where no gradient is known; else a random one of length 1.
-    """
-    leaves, structure = flatten(tuple(args))
-    labels = [name + path for name, arg in zip(names, args, strict=True) for path in paths(arg)]
-    rng = np.random.default_rng(0)
-    checks, failed = [], []
-    precision = max(float(np.finfo(node.dtype).eps) for node in seen.nodes.all if np.dtype(node.dtype).kind == "f")
-    for n in seen.inputs:
-        label = seen.nodes[n].label
-        at = labels.index(label)
-        x = np.asarray(leaves[at])
-        with np.errstate(all="ignore"):
-            if gradient:
-                direction = rng.normal(size=x.shape)
-                length = float(np.sqrt(np.sum(direction * direction)))
-                direction = (direction / length if x.ndim and length else np.ones(x.shape)).astype(x.dtype)
-                slope = float(np.sum(gradient[label] * direction))
-            else:
-                direction = np.ones(x.shape, x.dtype)
-                slope = float(sum(np.sum(seen.tangents[n].get(out, 0.0)) for out in seen.outputs))
-
-        def total(t: Any, at: int = at, x: Any = x, direction: Any = direction) -> Any:
-            moved = list(leaves)
-            moved[at] = (x + np.asarray(t, x.dtype) * direction)[()]
-            found = flatten(f(*unflatten(structure, moved)))[0]
-            return sum(np.sum(part) for part in found if np.asarray(part).dtype.kind == "f")
-
-        try:
-            with np.errstate(all="ignore"):
-                difference, error = numerical_grad(total, x.dtype.type(0.0), with_error=True)
-        except Exception as raised:  # the user's function, at a place that it was not asked for
-            said = " ".join(f"{type(raised).__name__}: {raised}".split()).removesuffix(":")
-            failed.append(f"the derivative by {label} is not checked: nearby, the function raises {said}")
-            continue
-        checks.append(SlopeCheck(label, slope, float(difference), float(error), precision))
-    return tuple(checks), tuple(failed)
-
-
-def _warnings(seen: Observation, rows: Sequence[TraceRow]) -> tuple[str, ...]:
-    """Name the nodes at which NaN or infinity arises: NaN of what is none, infinity of what is finite."""
-    found = []
-    nodes = seen.nodes
-    for node, row in zip(nodes.all, rows, strict=True):
-        if node.kind in (GUARD, VIEW, CONSTANT) or _finite(row.value):
-            continue
-        what, arisen = ("NaN", _has_nan) if _has_nan(row.value) else ("infinity", lambda value: not _finite(value))
-        if any(arisen(rows[n].value) for n in node.operands):
-            continue
-        sources = ", ".join(f"{rows[n].name} = {value_text(rows[n].value)}" for n in dict.fromkeys(node.operands))
-        where = f" ({row.place})" if row.place else ""
-        given = f", with {sources}" if sources else ""
-        found.append(f"{what} arises at {row.name} = {row.formula}{given}{where}")
-    return tuple(found)
-
-
-def _has_nan(value: Any) -> bool:
-    return value is not None and bool(np.isnan(value).any())
-
-
-def _finite(value: Any) -> bool:
-    return value is None or bool(np.all(np.isfinite(value)))

@@ -23,6 +23,7 @@ expression
 vocabulary
 __init__
 trace_table
+slopes trace_rows
 explanation
 primitive_check
 check
@@ -67,7 +68,7 @@ shape
 tensor
 tape
 screen picture
-switches extras markup
+switches extras markup figures
 errors
 """
 

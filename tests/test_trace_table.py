@@ -14,12 +14,12 @@ from test_programs import MODEST, functions, memory_programs, points, programs
 import tapead
 import tapead.numpy as tnp
 from tapead.blocks import carries
+from tapead.figures import value_text
 from tapead.formulas import adjoint_formula, adjoint_latex, formula, formula_latex
 from tapead.kernels.table import OPS, Elementwise, Structural
 from tapead.nodes import OPERATION, VIEW
 from tapead.observation import observe
 from tapead.tape import Buffer
-from tapead.trace_table import value_text
 
 GOLDEN = Path(__file__).parent / "golden"
 
