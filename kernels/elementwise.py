@@ -4,7 +4,8 @@ A row names the op; its value as an expression of the operands x, y, w; one part
 may also name the result z; the intervals that tests sample operands from; pins, the values that are fixed at kinks
 and ties as ((operands), (partials)); and a doc line. `integer` says how the op acts on integers and booleans
 ("same": as on floats), `boolean` that its result is True or False, `select` that its partials are masks: where a
-mask is zero nothing flows, whatever the adjoint. Everything else is made from the row: the opcode, the tile loops
+mask is zero nothing flows, whatever the adjoint; `zeros` names operands that, where all of them are zero, make the result
+zero, whatever the others are. Everything else is made from the row: the opcode, the tile loops
 and scalar switches of both sweeps (by `codegen.py`), the rule on tensors, the NumPy dispatch, tests, documentation.
 
 Expressions may use: + - * / comparisons & | ~, where(c, a, b), and the names of FUNCTIONS.
@@ -91,6 +92,7 @@ def elementwise(
     floating: bool = True,
     boolean: bool = False,
     select: bool = False,
+    zeros: tuple[int, ...] = (),
     pins: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (),
     doc: str,
 ) -> Elementwise:
@@ -107,6 +109,7 @@ def elementwise(
         integer=value if integer == "same" else integer,
         floating=floating,
         boolean=boolean,
+        zeros=zeros,
         domains=(x, y, w)[:arity],
         pins=pins,
     )
@@ -119,16 +122,16 @@ ROWS: list[Elementwise] = []
 
 # fmt: off
 # ---- copies and arithmetic -------------------------------------------------------------------------------------
-elementwise("copy", "x", dx="1.0", numpy=duplicate, integer="same", doc="x itself, in new memory (or another dtype)")
-elementwise("add", "x + y", dx="1.0", dy="1.0", arity=2, integer="same", doc="sum")
-elementwise("subtract", "x - y", dx="1.0", dy="-1.0", arity=2, integer="same", doc="difference")
+elementwise("copy", "x", dx="1.0", numpy=duplicate, integer="same", zeros=(0,), doc="x itself, in new memory (or another dtype)")
+elementwise("add", "x + y", dx="1.0", dy="1.0", arity=2, integer="same", zeros=(0, 1), doc="sum")
+elementwise("subtract", "x - y", dx="1.0", dy="-1.0", arity=2, integer="same", zeros=(0, 1), doc="difference")
 elementwise("multiply", "x * y", dx="y", dy="x", arity=2, integer="same", doc="product")
 elementwise("divide", "x / y", dx="1.0 / y", dy="-z / y", y=(0.5, 3.0), arity=2, doc="quotient")
 elementwise("floor_divide", "floor_divide(x, y)", y=(0.5, 3.0), arity=2, integer="int_floor_divide(x, y)", doc="quotient, rounded down")
 elementwise("remainder", "remainder(x, y)", dx="1.0", dy="-floor_divide(x, y)", x=(1.1, 1.9), y=(0.3, 0.5), arity=2, integer="int_remainder(x, y)", doc="what floor division leaves, with the divisor's sign")
 elementwise("fmod", "fmod(x, y)", dx="1.0", dy="-trunc(x / y)", x=(1.1, 1.4), y=(0.8, 1.0), arity=2, doc="what truncated division leaves, with the dividend's sign")
 elementwise("power", "power(x, y)", dx="where(y == 0.0, 0.0, y * power(x, y - 1.0))", dy="where(x == 0.0, 0.0, z * log(x))", x=POSITIVE, arity=2, pins=(((0.0, 0.0), (0.0, 0.0)), ((0.0, 2.0), (0.0, 0.0)), ((-2.0, 0.0), (0.0, np.nan))), doc="x to the power of y")
-elementwise("negative", "-x", dx="-1.0", integer="same", doc="minus x")
+elementwise("negative", "-x", dx="-1.0", integer="same", zeros=(0,), doc="minus x")
 elementwise("absolute", "abs(x)", dx="sign(x)", select=True, integer="same", pins=(((0.0,), (0.0,)),), doc="absolute value")
 elementwise("square", "x * x", dx="2.0 * x", integer="same", doc="x times x")
 elementwise("cubed", "x * x * x", dx="3.0 * x * x", numpy=cubed, integer="same", doc="x times x times x")
@@ -172,7 +175,7 @@ elementwise("minimum", "minimum(x, y)", dx="(x < y) + 0.5 * (x == y)", dy="(y < 
 elementwise("fmax", "fmax(x, y)", dx="where(isnan(y), 1.0, (x > y) + 0.5 * (x == y))", dy="where(isnan(x), 1.0, (y > x) + 0.5 * (x == y))", arity=2, select=True, integer="where(x > y, x, y)", pins=(((1.0, 1.0), (0.5, 0.5)),), doc="the larger, NaN ignored")
 elementwise("fmin", "fmin(x, y)", dx="where(isnan(y), 1.0, (x < y) + 0.5 * (x == y))", dy="where(isnan(x), 1.0, (y < x) + 0.5 * (x == y))", arity=2, select=True, integer="where(x < y, x, y)", pins=(((1.0, 1.0), (0.5, 0.5)),), doc="the smaller, NaN ignored")
 elementwise("clip", "minimum(maximum(x, y), w)", dx="where((x >= y) & (x <= w), 1.0, 0.0)", dy="where((x < y) & (y <= w), 1.0, 0.0)", dw="where(maximum(x, y) > w, 1.0, 0.0)", y=(-1.1, -0.9), w=(0.9, 1.1), arity=3, select=True, integer="where(where(x > y, x, y) < w, where(x > y, x, y), w)", pins=(((-1.0, -1.0, 1.0), (1.0, 0.0, 0.0)), ((1.0, -1.0, 1.0), (1.0, 0.0, 0.0))), doc="x, kept between two bounds")
-elementwise("where", "where(x != 0.0, y, w)", dy="where(x != 0.0, 1.0, 0.0)", dw="where(x != 0.0, 0.0, 1.0)", x=(0.0, 1.0), arity=3, select=True, numpy=choose, integer="where(x != 0, y, w)", doc="y where the condition x holds, w elsewhere")
+elementwise("where", "where(x != 0.0, y, w)", dy="where(x != 0.0, 1.0, 0.0)", dw="where(x != 0.0, 0.0, 1.0)", x=(0.0, 1.0), arity=3, select=True, numpy=choose, integer="where(x != 0, y, w)", zeros=(1, 2), doc="y where the condition x holds, w elsewhere")
 elementwise("copysign", "copysign(x, y)", dx="copysign(1.0, x) * copysign(1.0, y)", x=POSITIVE, arity=2, doc="the size of x with the sign of y")
 # ---- rounding --------------------------------------------------------------------------------------------------
 elementwise("sign", "sign(x)", integer="(x > 0) * 1 - (x < 0) * 1", doc="-1, 0 or 1")
@@ -196,8 +199,8 @@ elementwise("isinf", "isinf(x)", boolean=True, doc="infinite")
 elementwise("isnan", "isnan(x)", boolean=True, doc="not a number")
 elementwise("signbit", "signbit(x)", boolean=True, doc="sign bit set")
 # ---- what rules and transforms are written with -------------------------------------------------------------------------------
-elementwise("stop", "x", numpy=duplicate, integer="same", doc="x itself, through which no derivative flows")
-elementwise("after", "x", dx="1.0", arity=2, numpy=former, integer="same", doc="x itself, in new memory, once y is there")
-elementwise("chain", "where(x == 0.0, 0.0, x * y)", dx="y", dy="x", arity=2, numpy=chain, doc="adjoint times partial; an adjoint of zero contributes zero")
-elementwise("mask", "where((x == 0.0) | (y == 0.0), 0.0, x * y)", dx="y", dy="x", y=(0.0, 1.0), arity=2, select=True, numpy=mask, doc="adjoint times mask; where either is zero so is the result")
+elementwise("stop", "x", numpy=duplicate, integer="same", zeros=(0,), doc="x itself, through which no derivative flows")
+elementwise("after", "x", dx="1.0", arity=2, numpy=former, integer="same", zeros=(0,), doc="x itself, in new memory, once y is there")
+elementwise("chain", "where(x == 0.0, 0.0, x * y)", dx="y", dy="x", arity=2, numpy=chain, zeros=(0,), doc="adjoint times partial; an adjoint of zero contributes zero")
+elementwise("mask", "where((x == 0.0) | (y == 0.0), 0.0, x * y)", dx="y", dy="x", y=(0.0, 1.0), arity=2, select=True, numpy=mask, zeros=(0,), doc="adjoint times mask; where either is zero so is the result")
 # fmt: on

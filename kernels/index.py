@@ -144,6 +144,20 @@ def gather_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, o
     return (record("spread", d, *indices, shape=x.shape, axes=parameters["axes"]),)
 
 
+def gather_columns(record: Any, parameters: dict[str, Any], operands: Any) -> Any:
+    """Gather from all columns at the same places: what was read comes first, then the columns."""
+    x, *indices = operands
+    if any(i.held for i in indices):
+        return NotImplemented
+    made = record("gather", x.columns, *(i.value for i in indices), axes=behind(parameters["axes"]))
+    return np.moveaxis(made, 1, 0)
+
+
+def behind(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Give the axes of one column where columns are the first axis."""
+    return tuple(a + 1 for a in axes)
+
+
 def gather_samples(rng: np.random.Generator) -> list[Sample]:
     """Draw arrays indexed on one axis and on two, with repetitions and negative indices."""
     x = rng.uniform(-2.0, 2.0, (4, 3, 2))
@@ -167,6 +181,7 @@ structural(
     active=(0,),
     linear=True,
     rule=gather_rule,
+    columns=gather_columns,
     words=gather_words,
     contiguous=False,
     checks=True,
@@ -229,6 +244,16 @@ def spread_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, o
     return (record("gather", d, *operands[1:], axes=parameters["axes"]),)
 
 
+def spread_columns(record: Any, parameters: dict[str, Any], operands: Any) -> Any:
+    """Spread the rows of all columns over the same places."""
+    d, *indices = operands
+    if any(i.held for i in indices):
+        return NotImplemented
+    shape = (d.columns.shape[0], *parameters["shape"])
+    rows = np.moveaxis(d.columns, 0, 1)
+    return record("spread", rows, *(i.value for i in indices), shape=shape, axes=behind(parameters["axes"]))
+
+
 def spread_samples(rng: np.random.Generator) -> list[Sample]:
     """Draw rows to add at places, some of them named twice."""
     i, j = np.array([0, 3, 3, -1, -4]), np.array([2, 0, 0, 1, -1])
@@ -249,6 +274,7 @@ structural(
     active=(0,),
     linear=True,
     rule=spread_rule,
+    columns=spread_columns,
     words=spread_words,
     checks=True,
     adjoints=("{d}[{rest}]",),
@@ -321,6 +347,15 @@ def scatter(e: Any, *indices: Any, into: Any, axes: tuple[int, ...]) -> tuple[An
     return into, saved
 
 
+def scatter_columns(record: Any, parameters: dict[str, Any], operands: Any) -> Any:
+    """Write the rows of all columns to the same places."""
+    e, *indices = operands
+    if any(i.held for i in indices):
+        return NotImplemented
+    rows = np.moveaxis(e.columns, 0, 1)
+    return record("scatter", rows, *(i.value for i in indices), axes=behind(parameters["axes"]))
+
+
 structural(
     "scatter",
     numpy=scatter,
@@ -331,6 +366,7 @@ structural(
     reverse=scatter_reverse,
     restore=scatter_restore,
     active=(0,),
+    columns=scatter_columns,
     words=scatter_words,
     adjoints=("{d} where it was written",),
     checks=True,

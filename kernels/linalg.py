@@ -6,7 +6,7 @@ has several results, the derivative flows through the first.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,32 @@ def regular(rng: np.random.Generator, *shape: int) -> Any:
 def transposed(x: Any) -> Any:
     """Swap the last two axes."""
     return np.swapaxes(x, -1, -2)
+
+
+def stacked(name: str) -> Callable[..., Any]:
+    """Make the rule for the columns of an op on matrices: they are one more axis of the stack."""
+
+    def columns(record: Any, parameters: dict[str, Any], operands: Any) -> Any:
+        return record(name, *(x.columns for x in operands), **parameters)
+
+    return columns
+
+
+def side_by_side(name: str) -> Callable[..., Any]:
+    """Make the rule for the columns of right-hand sides: those of one matrix that is the same in each stand side by side."""
+
+    def columns(record: Any, parameters: dict[str, Any], operands: Any) -> Any:
+        a, b = operands
+        if a.held or len(a.shape) > 2:
+            return record(name, a.columns, b.columns, **parameters)
+        count, rows, n = b.columns.shape
+        sides = np.reshape(np.moveaxis(b.columns, 0, 1), (rows, count * n))
+        made = record(name, a.value, sides, **parameters)
+        x, *factors = made if isinstance(made, tuple) else (made,)
+        x = np.moveaxis(np.reshape(x, (rows, count, n)), 1, 0)
+        return x, *(np.broadcast_to(f, (count, *f.shape)) for f in factors)
+
+    return columns
 
 
 @kernel
@@ -198,6 +224,7 @@ structural(
     reverse=cholesky_reverse,
     active=(0,),
     rule=cholesky_rule,
+    columns=stacked("cholesky"),
     words=matrix_words,
     scratch=factor_bytes,
     checks=True,
@@ -373,6 +400,7 @@ structural(
     reverse=solve_triangular_reverse,
     active=(0, 1),
     rule=solve_triangular_rule,
+    columns=side_by_side("solve_triangular"),
     words=solve_triangular_words,
     scratch=columns_bytes,
     checks=True,
@@ -556,6 +584,7 @@ structural(
     reverse=solve_reverse,
     active=(0, 1),
     rule=solve_rule,
+    columns=side_by_side("solve"),
     words=matrix_words,
     scratch=columns_bytes,
     checks=True,
@@ -739,6 +768,7 @@ structural(
     reverse=determinant_reverse,
     active=(0,),
     rule=slogdet_rule,
+    columns=stacked("slogdet"),
     words=slogdet_words,
     scratch=matrix_bytes,
     adjoints=("{d} {x}⁻ᵀ",),
@@ -755,6 +785,7 @@ structural(
     reverse=determinant_reverse,
     active=(0,),
     rule=det_rule,
+    columns=stacked("det"),
     words=det_words,
     scratch=matrix_bytes,
     adjoints=("{d} times the cofactors of {x}",),

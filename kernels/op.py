@@ -41,6 +41,7 @@ class Elementwise(Op):
     integer: str | None = None
     floating: bool = True
     boolean: bool = False
+    zeros: tuple[int, ...] = ()
     domains: tuple[Interval, ...] = ()
     pins: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = ()
 
@@ -92,6 +93,11 @@ class Structural(Op):
     `tangent(record, parameters, dots, results, operands)` writes the tangent of the first result on the tape, or a tuple of
     those of the results, where they are not to be derived from the rule; dots has None for an operand without a tangent,
     and one at least that is not None.
+    `columns(record, parameters, operands)` writes the op for many columns at once, which are one axis in front of results
+    and operands; none: column by column, as where it gives NotImplemented. An operand x knows its `shape` in one column,
+    whether it is `held` by them (not the same in each); its `value` where it is not; `columns`, repeated where it is not;
+    `against(ndim)`, either of these to be broadcast against others of so many axes; and, where it is a column vector or
+    a row, `times(matrix)`: its columns, as rows, times a matrix. Where the op writes in place, so does what record makes.
     `formula` is how the op reads, with fields x, y, w for its operands, `rest` for all but the first, `axes` for those that
     went; none: as a call. `adjoints` says the same of the rule, a text for each active operand: d is the adjoint, z the result.
     `broadcasts` says that operands broadcast, as those of an elementwise op do. An op that is in no group, for it was made
@@ -105,6 +111,7 @@ class Structural(Op):
     active: tuple[int, ...] = ()
     rule: Callable[..., tuple[Any, ...]] | None = None
     tangent: Callable[..., Any] | None = None
+    columns: Callable[..., Any] | None = None
     address: Callable[[str, Sequence[Layout], Sequence[Layout]], int] | None = None
     words: Callable[[Sequence[Layout], Sequence[Layout], dict[str, Any]], list[int]] = plain_words
     scratch: Callable[[Sequence[Layout], Sequence[Layout]], int] = no_scratch

@@ -458,6 +458,17 @@ def matmul_rule(record: Any, parameters: dict[str, Any], d: Any, results: Any, o
     return np.matmul(d, np.swapaxes(b, -1, -2)), np.matmul(np.swapaxes(a, -1, -2), d)
 
 
+def matmul_columns(record: Any, parameters: dict[str, Any], operands: Any) -> Any:
+    """Multiply a matrix that is the same in each by the columns of a vector at once; else by stacks."""
+    a, b = operands
+    if not a.held and len(a.shape) == len(b.shape) == 2 and b.shape[1] == 1:
+        return b.times(np.transpose(a.value))[..., None]
+    if not b.held and len(a.shape) == len(b.shape) == 2 and a.shape[0] == 1:
+        return a.times(b.value)[:, None]
+    ndim = max(len(a.shape), len(b.shape))
+    return np.matmul(a.against(ndim), b.against(ndim))
+
+
 def matmul_samples(rng: np.random.Generator) -> list[Sample]:
     """Draw matrices, batches of them, and broadcast batches."""
     shapes = [((3, 4), (4, 2)), ((2, 3, 4), (2, 4, 2)), ((2, 1, 3, 2), (4, 2, 3)), ((1, 1), (1, 1)), ((2, 0), (0, 3))]
@@ -474,6 +485,7 @@ structural(
     reverse=matmul_reverse,
     active=(0, 1),
     rule=matmul_rule,
+    columns=matmul_columns,
     words=matmul_words,
     scratch=matmul_scratch,
     stores=True,

@@ -3,7 +3,7 @@
 Other axes are brought here by views. Each op is one section: kernels, rule, declaration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,17 @@ def rows_and_length(operands: Sequence[Layout], results: Sequence[Layout], param
 def row_bytes(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
     """Give the bytes of one row."""
     return 8 * operands[0].shape[1]
+
+
+def rows_of(name: str) -> Callable[..., Any]:
+    """Make the rule for the columns of an op on rows: they are more rows."""
+
+    def columns(record: Any, parameters: dict[str, Any], operands: Any) -> Any:
+        count, rows, n = operands[0].columns.shape
+        made = record(name, np.reshape(operands[0].columns, (count * rows, n)), **parameters)
+        return np.reshape(made, (count, rows, *made.shape[1:]))
+
+    return columns
 
 
 def distinct_rows(rng: np.random.Generator) -> list[Sample]:
@@ -98,6 +109,7 @@ structural(
     reverse=prod_reverse,
     active=(0,),
     rule=prod_rule,
+    columns=rows_of("prod"),
     formula="prod({x}{axes})",
     adjoints=("{d} times the product of the others",),
     words=rows_and_length,
@@ -205,6 +217,7 @@ for _name, _forward, _of in (("max", max_forward, np.max), ("min", min_forward, 
         reverse=extreme_reverse,
         active=(0,),
         rule=extreme_rule,
+        columns=rows_of(_name),
         formula=f"{_name}({{x}}{{axes}})",
         adjoints=("{d} at the extreme, shared among ties",),
         words=extreme_words,
@@ -306,6 +319,7 @@ for _name, _forward, _reference, _scratch in (
         group=GROUP,
         formula="argsort({x}, axis=-1)" if _name == "argsort" else f"{_name}({{x}}{{axes}})",
         forward=_forward,
+        columns=rows_of(_name),
         words=rows_and_length,
         scratch=_scratch,
         samples=distinct_rows,
@@ -373,6 +387,7 @@ structural(
     active=(0,),
     linear=True,
     rule=cumsum_rule,
+    columns=rows_of("cumsum"),
     formula="cumsum({x}, axis=-1)",
     adjoints=("running sum of {d} from the end",),
     words=rows_and_length,

@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import numpy
+from . import numpy, symbolic
 from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
 from .declaration import primitive
@@ -55,6 +55,7 @@ __all__ = [
     "profile",
     "set_threads",
     "stop_gradient",
+    "symbolic",
     "threads",
     "trace_table",
     "value_and_grad",

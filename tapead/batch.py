@@ -6,19 +6,18 @@ not depend on the columns is computed once and broadcast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .bands import Bands, Line
 from .errors import TapeadNotImplementedError
+from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Structural
 from .record import Recording
 from .tensor import Tensor
-from .walk import SILENT, Walk, is_flat, strided
-
-#: ops that make zero of zero, whatever their other operand is
-_ZERO_STAYS = ("copy", "negative", "chain", "mask")
+from .walk import SILENT, strided
 
 
 def batch(
@@ -28,22 +27,31 @@ def batch(
     columns: Sequence[Tensor],
     outputs: Sequence[Tensor],
     stop: int | None = None,
-    identity: bool = False,
+    first: int | None = None,
 ) -> list[Tensor]:
     """Write the instructions from `start` to `stop` for all columns of the inputs; give the outputs, columns first.
 
-    With `identity`, the columns are those of the whole identity.
+    `first` tells that the columns are those of the identity, from this one on.
     """
-    made = Batch(recording, start, inputs, columns, stop, identity)
-    made.take("columns", range(start, made.stop), made.step)
+    made = Batch(recording, start, inputs, columns, stop, first)
+    made.take("columns", needed_for(recording, start, made.stop, outputs), made.step)
     return [made.of_tensor(x) for x in outputs]
 
 
-class Batch(Walk):
-    """A batch being written: `columns` holds, for each storage that depends on the columns, a tensor (m, size).
+def needed_for(recording: Recording, start: int, stop: int, outputs: Sequence[Tensor]) -> list[int]:
+    """Give the instructions from `start` to `stop` that outputs depend on, in order."""
+    of = [b.storage for b in recording.buffers]
+    wanted = {of[x.buffer] for x in outputs}
+    found = []
+    for k in range(stop - 1, start - 1, -1):
+        if any(of[b] in wanted for b in recording.result_buffers[k]):
+            wanted.update(of[b] for b in recording.operand_buffers[k])
+            found.append(k)
+    return found[::-1]
 
-    Where that is known to be a diagonal matrix, `diagonals` has its diagonal: matrix products need no more of it.
-    """
+
+class Batch(Bands):
+    """A batch being written: `columns` or `bands` hold each storage that depends on the columns, from the inputs on."""
 
     def __init__(
         self,
@@ -52,39 +60,45 @@ class Batch(Walk):
         inputs: Sequence[Tensor],
         columns: Sequence[Tensor],
         stop: int | None,
-        identity: bool,
+        first: int | None,
     ) -> None:
-        super().__init__(recording, start, stop)
-        self.count = columns[0].shape[0]
-        self.columns = {
-            self.of[x.buffer]: self.shaped(c, (self.count, x.size)) for x, c in zip(inputs, columns, strict=True)
-        }
+        super().__init__(recording, start, stop, columns[0].shape[0])
+        place = 0
+        for x, c in zip(inputs, columns, strict=True):
+            s = self.of[x.buffer]
+            self.columns[s] = self.shaped(c, (self.count, x.size))
+            if first is not None:
+                self.bands[s] = {Line(place - first, 1): recording.tensor(np.ones(x.size, x.dtype))}
+            place += x.size
         results = [recording.result_buffers[k] for k in range(start, self.stop)]
         #: memory that is written to part by part: one for each column, whether it depends on the columns or not
         self._parts = self.written() | {self.of[b[0]] for b in results if b and not recording.is_whole(b[0])}
-        self.diagonals: dict[int, Tensor] = {}
-        if identity and len(inputs) == 1:
-            x = inputs[0]
-            self.diagonals[self.of[x.buffer]] = recording.tensor(np.ones(x.size, x.dtype))
 
     def of_tensor(self, x: Tensor) -> Tensor:
         """Give the columns of a tensor."""
-        if self.of[x.buffer] in self.columns:
-            return self._of(x.buffer)
-        return self.recording.view(x, lambda v: np.broadcast_to(v, (self.count, *v.shape)))
+        return self._of(x.buffer) if self.held(x.buffer) else self.of_all(x)
 
     def _of(self, buffer: int) -> Tensor:
         """Give the columns of a buffer: the same view of each column of its storage."""
-        recording, whole = self.recording, self.columns[self.of[buffer]]
-        b, all_of = recording.buffers[buffer], recording.buffers[whole.buffer]
+        recording, b = self.recording, self.recording.buffers[buffer]
+        whole = self.dense(self.of[buffer], b.dtype)
+        all_of = recording.buffers[whole.buffer]
         shape, strides = (self.count, *b.shape), (recording.storages[self.of[buffer]].size, *b.strides)
         value = strided(whole._value.reshape(-1), shape, strides, b.offset)
         made = recording.new_buffer(all_of.storage, whole.dtype, shape, strides, all_of.offset + b.offset)
         return recording.keep(Tensor(recording, made, value, whole.storage))
 
-    def _operand(self, buffer: int, ndim: int) -> Tensor:
+    def whole(self, buffer: int) -> Tensor:
+        """Give the columns of a buffer, also where it is the same in each."""
+        return self._of(buffer) if self.held(buffer) else self.of_all(self.value(buffer))
+
+    def of_all(self, x: Tensor) -> Tensor:
+        """Give a tensor once for each column."""
+        return self.recording.view(x, lambda v: np.broadcast_to(v, (self.count, *v.shape)))
+
+    def against(self, buffer: int, ndim: int) -> Tensor:
         """Give an operand for a result of so many axes: its columns, or itself if it has none."""
-        if self.of[buffer] not in self.columns:
+        if not self.held(buffer):
             return self.value(buffer)
         x = self._of(buffer)
         shape = (self.count, *(1,) * (ndim + 1 - x.ndim), *x.shape[1:])
@@ -97,37 +111,19 @@ class Batch(Walk):
         if op.name in SILENT or not results:
             return
         target = results[0]
-        if not any(self.of[b] in self.columns for b in operands) and self.of[target] not in self._parts:
+        if not any(map(self.held, operands)) and self.of[target] not in self._parts:
             return
-        ndim = len(recording.buffers[target].shape)
-        if op.name == "assign":
-            memory = self._memory(target)
-            recording.overwrite(memory, self._operand(operands[0], ndim))
-            self.look(memory, target)
-        elif op.name == "scatter":
-            self._scatter(k)
+        if self.by_bands(k):
+            return
+        if op.name in WRITES:
+            self._write(k)
         elif isinstance(op, Elementwise) or op.name == "sum" or (isinstance(op, Structural) and op.broadcasts):
-            self._settle(target, self.again(k, [self._operand(b, ndim) for b in operands]))
-            if op.name in _ZERO_STAYS and self.of[target] not in self._parts:
-                self._scale(k)
+            ndim = len(recording.buffers[target].shape)
+            total = self.total(k)
+            self._settle(target, self.again(k, [self.against(b, ndim) for b in operands]) if total is None else total)
         else:
             for buffer, made in zip(results, self._structural(k), strict=True):
                 self._settle(buffer, made)
-
-    def _scale(self, k: int) -> None:
-        """Note the diagonal of a result's columns, where those of an operand have one and other operands have no columns."""
-        operands, target = self.recording.operand_buffers[k], self.recording.result_buffers[k][0]
-        shape = self.recording.buffers[target].shape
-        held = [b for b in operands if self.of[b] in self.columns]
-        d = self._diagonal(held[0]) if len(held) == 1 and self.recording.buffers[held[0]].shape == shape else None
-        if d is not None:
-            made = self.again(k, [self.shaped(d, shape) if b == held[0] else self.value(b) for b in operands])
-            self.diagonals[self.of[target]] = self.shaped(made, (made.size,))
-
-    def _diagonal(self, buffer: int) -> Tensor | None:
-        """Give the diagonal of a buffer's columns, if they have one and the buffer is all of its storage, in order."""
-        d, x = self.diagonals.get(self.of[buffer]), self.recording.tensor_of(buffer)
-        return d if d is not None and x.size == d.size and is_flat(x) else None
 
     def _settle(self, target: int, made: Tensor) -> None:
         """Note the columns of an instruction's result."""
@@ -137,6 +133,8 @@ class Batch(Walk):
         shape = (self.count, *b.shape)
         if made.shape != shape:  # the result of operands that have no columns
             made = recording.view(made, lambda v: np.broadcast_to(v, shape))
+        if recording.is_whole(target):
+            self.bands.pop(s, None)
         if s in self._parts and s not in self.columns and recording.is_whole(target):
             self.columns[s] = memory = recording.empty((self.count, recording.storages[s].size), b.dtype)
             recording.write(memory, self._flat(made, s))
@@ -151,6 +149,9 @@ class Batch(Walk):
     def _memory(self, target: int) -> Tensor:
         """Give the columns of memory that is written to, which is made when it is met first."""
         recording, s = self.recording, self.of[target]
+        if s in self.bands:
+            self.dense(s, recording.buffers[target].dtype)
+            del self.bands[s]
         if s not in self.columns:
             if not recording.is_whole(target) and recording.storages[s].written:
                 raise TapeadNotImplementedError("columns of memory that was made before the derivative began")
@@ -161,104 +162,48 @@ class Batch(Walk):
 
     def near(self, k: int) -> Sequence[tuple[str, Any]]:
         operands = self.recording.operand_buffers[k]
-        columns = [self.columns.get(self.of[b]) for b in operands]
-        return [(f"columns of operand {i}", None if c is None else c._value) for i, c in enumerate(columns, 1)]
+        found = []
+        for i, s in enumerate([self.of[b] for b in operands], 1):
+            kept = [self.columns[s]] if s in self.columns else self.bands.get(s, {}).values()
+            found += [(f"columns of operand {i}", c._value) for c in kept]
+        return found
 
     # ---- structural ops --------------------------------------------------------------------------------------------
 
-    def _scatter(self, k: int) -> None:
+    def _write(self, k: int) -> None:
         recording = self.recording
-        (rows, *where), target = recording.operand_buffers[k], recording.result_buffers[k][0]
-        axes = tuple(a + 1 for a in (recording.parameters[k] or {})["axes"])
-        front = self._memory(target)
-        columns = self._whole(rows)
-        indices = tuple(recording.tensor_of(b) for b in where)
-        moved = recording.view(columns, lambda v: np.moveaxis(v, 0, 1))
-        recording.scatter_into(front, indices, axes, recording.contiguous(moved))
-        self.look(front, target)
+        op, operands, target = recording.ops[k], recording.operand_buffers[k], recording.result_buffers[k][0]
+        memory = self._memory(target)
+        if op.name == "assign":
+            recording.overwrite(memory, self.against(operands[0], len(recording.buffers[target].shape)))
+        else:
 
-    def _whole(self, buffer: int) -> Tensor:
-        """Give the columns of an operand, also where it is the same in each."""
-        return self.of_tensor(self.value(buffer)) if self.of[buffer] not in self.columns else self._of(buffer)
+            def into(_: str, rows: Tensor, *indices: Tensor, axes: tuple[int, ...]) -> None:
+                recording.scatter_into(memory, indices, axes, recording.contiguous(rows))
+
+            if self._by_rule(k, into) is NotImplemented:
+                raise TapeadNotImplementedError(
+                    "an array is assigned to at places that a tangent or an adjoint names: they cannot be taken for all columns"
+                )
+        self.look(memory, target)
 
     def _structural(self, k: int) -> tuple[Tensor, ...]:
-        recording = self.recording
-        op, operands = self.structural_of(k), recording.operand_buffers[k]
-        parameters = recording.parameters[k] or {}
-        made: Any
-        if op.name == "matmul":
-            made = self._matmul(*operands)
-        elif op.name in ("gather", "spread"):
-            made = self._indexed(op.name, operands, parameters)
-        elif op.group == "reduce":  # rows of numbers: more rows
-            x = self._whole(operands[0])
-            rows = self.shaped(recording.contiguous(x), (self.count * x.shape[1], x.shape[2]))
-            made = recording.structural_op(op, [rows], parameters)
-            made = self.shaped(made, (self.count, x.shape[1], *made.shape[1:]))
-        elif op.group == "linalg":
-            made = self._matrices(k)
-        else:
+        """Write an op by its rule for columns, or column by column."""
+        made = self._by_rule(k, self.recording.structural)
+        if made is NotImplemented:
             made = self._one_by_one(k)
         return made if isinstance(made, tuple) else (made,)
 
-    def _indexed(self, name: str, operands: tuple[int, ...], parameters: dict[str, Any]) -> Tensor:
-        recording = self.recording
-        x, indices = self._whole(operands[0]), [recording.tensor_of(b) for b in operands[1:]]
-        axes = tuple(a + 1 for a in parameters["axes"])
-        if name == "gather":
-            made = recording.structural(name, x, *indices, axes=axes)
-            return recording.view(made, lambda v: np.moveaxis(v, 1, 0))
-        rows = recording.contiguous(recording.view(x, lambda v: np.moveaxis(v, 0, 1)))
-        shape = (self.count, *parameters["shape"])
-        return recording.structural(name, rows, *indices, axes=axes, shape=shape)  # type: ignore[no-any-return]
-
-    def _matmul(self, left: int, right: int) -> Any:
-        recording = self.recording
-        ndim = max(len(recording.buffers[b].shape) for b in (left, right))
-        a, b = self._operand(left, ndim), self._operand(right, ndim)
-        if self.of[left] not in self.columns and a.ndim == 2 and b.ndim == 3 and b.shape[-1] == 1:
-            made = self._rows(right, b, recording.view(a, np.transpose))
-            return self.shaped(made, (*made.shape, 1))
-        if self.of[right] not in self.columns and b.ndim == 2 and a.ndim == 3 and a.shape[1] == 1:
-            made = self._rows(left, a, b)
-            return self.shaped(made, (self.count, 1, made.shape[1]))
-        return np.matmul(a, b)
-
-    def _rows(self, buffer: int, columns: Tensor, matrix: Tensor) -> Any:
-        """Multiply a vector's columns, as rows, by a matrix: one product for all of them."""
-        d = self._diagonal(buffer)
-        if d is not None:
-            return self.recording.elementwise(OPS["chain"], (self.shaped(d, (self.count, 1)), matrix))
-        return np.matmul(self.shaped(columns, (self.count, matrix.shape[0])), matrix)
-
-    def _matrices(self, k: int) -> Any:
-        """Write an op on stacks of matrices; one matrix for all columns is used once, on right-hand sides side by side."""
-        recording = self.recording
-        op, operands = self.structural_of(k), recording.operand_buffers[k]
-        parameters = recording.parameters[k] or {}
-        if len(operands) == 2 and self.of[operands[0]] not in self.columns:
-            a = self.value(operands[0])
-            if a.ndim == 2:
-                b = self._of(operands[1])
-                rows, n = b.shape[1], b.shape[2]
-                beside = recording.view(b, lambda v: np.moveaxis(v, 0, 1))
-                beside = self.shaped(recording.contiguous(beside), (rows, self.count * n))
-                made = recording.structural_op(op, [a, beside], parameters)
-                x, rest = (made[0], made[1:]) if isinstance(made, tuple) else (made, ())
-                x = self.shaped(x, (rows, self.count, n))
-                x = recording.view(x, lambda v: np.moveaxis(v, 1, 0))
-                return (x, *map(self.of_all, rest)) if isinstance(made, tuple) else x
-        return recording.structural_op(op, [recording.contiguous(self._whole(b)) for b in operands], parameters)
-
-    def of_all(self, x: Tensor) -> Tensor:
-        """Give a tensor once for each column."""
-        return self.recording.view(x, lambda v: np.broadcast_to(v, (self.count, *v.shape)))
+    def _by_rule(self, k: int, record: Callable[..., Any]) -> Any:
+        rule = self.structural_of(k).columns
+        operands = [Operand(self, b) for b in self.recording.operand_buffers[k]]
+        return NotImplemented if rule is None else rule(record, self.recording.parameters[k] or {}, operands)
 
     def _one_by_one(self, k: int) -> tuple[Tensor, ...]:
         """Write an op column by column: for ops that nothing is known of."""
         recording = self.recording
         op, operands = self.structural_of(k), recording.operand_buffers[k]
-        wholes = [self._whole(b) for b in operands]
+        wholes = [self.whole(b) for b in operands]
         made = []
         for i in range(self.count):
             column = [recording.contiguous(self._column(x, i)) for x in wholes]
@@ -274,3 +219,34 @@ class Batch(Walk):
 
     def _column(self, x: Tensor, i: int) -> Tensor:
         return self.recording.view(x, lambda v: v[i, ...])
+
+
+class Operand:
+    """An operand of an op that is written for many columns, as the op's rule for columns sees it."""
+
+    def __init__(self, made: Batch, buffer: int) -> None:
+        self._made, self._buffer = made, buffer
+        self.shape = made.recording.buffers[buffer].shape
+        self.held = made.held(buffer)
+
+    @property
+    def value(self) -> Tensor:
+        """What the operand is, where it is the same in each column."""
+        return self._made.value(self._buffer)
+
+    @property
+    def columns(self) -> Tensor:
+        """The columns, also where they are all the same."""
+        return self._made.whole(self._buffer)
+
+    def against(self, ndim: int) -> Tensor:
+        """Give the columns, or the value, to be broadcast against others of so many axes in each column."""
+        return self._made.against(self._buffer, ndim)
+
+    def times(self, matrix: Tensor) -> Any:
+        """Multiply a vector's columns, as rows, by a matrix: one product for all of them."""
+        made = self._made
+        d = made.diagonal(self._buffer)
+        if d is not None:
+            return made.recording.elementwise(OPS["chain"], (made.shaped(d, (made.count, 1)), matrix))
+        return np.matmul(made.shaped(self.columns, (made.count, matrix.shape[0])), matrix)

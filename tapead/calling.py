@@ -40,6 +40,26 @@ def parameter_names(function: Any, structure: Any) -> list[str]:
     return names
 
 
+def names_for(f: Any, count: int, names: Sequence[str] | None) -> list[str]:
+    """Name the arguments of a call: as told, else like the function's parameters; raise ValueError for names that do not fit."""
+    if names is not None:
+        chosen = [names] if isinstance(names, str) else list(names)
+        if len(chosen) != count or not all(isinstance(name, str) and name for name in chosen):
+            raise TapeadValueError(f"names must be {count} strings, one for each argument, not {names!r}")
+        return chosen
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    found: list[str] = []
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            found += [f"{parameter.name}{k + 1}" for k in range(count - len(found))]
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            found.append(parameter.name)
+    return (found + [f"x{k + 1}" for k in range(len(found), count)])[:count]
+
+
 def check_callable(function: Any) -> None:
     """Raise unless a function is one."""
     if not callable(function):

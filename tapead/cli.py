@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import demo, info, trace, warmup
+from .commands import compare, demo, info, trace, warmup
 from .errors import CommandError, TapeadModuleNotFoundError
 
-COMMANDS = (trace, demo, warmup, info)
+COMMANDS = (trace, compare, demo, warmup, info)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,12 @@
-"""Train softmax regression on handwritten digits, every gradient taken from the tape."""
+"""Train a classifier of handwritten digits, every gradient taken from the tape.
+
+The three ingredients of learning: a hypothesis with parameters and a loss (both in `models`), and an update of the
+parameters, here minibatch gradient descent.
+"""
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -9,34 +14,40 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .api import value_and_grad
 from .check import numerical_grad
+from .errors import CommandError
 from .kernels import library
-from .scipy.special import logsumexp
+from .models import MODELS, Floats, Ints, Model, Parameters, ingredients
 from .screen import Screen
 from .warm import compile_kernels, kernel_lines
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 SEED = 0
-EPOCHS = 60
-BATCH = 32
-RATE = 0.2  # the step length alpha
 DIRECTIONS = 10
-ROUNDS = 7
+ROUNDS, PATIENCE = 7, 10.0  # of the race: rounds at most, and seconds after which no other round is begun
 
-# What the loss below will need, the slowest to compile first: known ahead, they are compiled side by side.
+# What the losses will need, the slowest to compile first: known ahead, they are compiled side by side.
 KERNELS = ("tiles_f8", "scalars_f8", "reduce", "blocks_f8", "products", "index", "sweeps")
 
 
-class Parameters(NamedTuple):
-    """The weights theta, one column per digit, and the offsets b."""
+@dataclass(frozen=True)
+class Settings:
+    """What to train, and how: the model's name, passes over the images, images a step, and the step length alpha."""
 
-    theta: Floats
-    b: Floats
+    model: str = "softmax"
+    epochs: int = 60
+    batch: int = 32
+    lr: float = 0.2
+
+    def check(self, images: int) -> None:
+        """Raise CommandError where training on so many images cannot go by these settings."""
+        if self.epochs < 1:
+            raise CommandError(f"--epochs must be 1 or more, not {self.epochs}")
+        if not 1 <= self.batch <= images:
+            raise CommandError(f"--batch must be from 1 to {images}, the number of training images, not {self.batch}")
+        if not 0.0 < self.lr < math.inf:
+            raise CommandError(f"--lr must be positive and finite, not {self.lr}")
 
 
 class Digits(NamedTuple):
@@ -50,6 +61,15 @@ class Digits(NamedTuple):
 
 # What value_and_grad makes of the loss: the value and, shaped like the parameters, the gradient.
 LossAndGradient = Callable[[Parameters, Floats, Ints], tuple[Any, Parameters]]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The losses per image after a pass over the images: the mean while training, and that of the held-out images."""
+
+    loss: float
+    held_out_loss: float
+    held_out_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -67,13 +87,17 @@ class Direction:
 class Figures:
     """All that the demonstration measures; `tapead demo --json` prints it."""
 
+    model: str
     accuracy: float
     loss: float
+    loss_before: float
+    history: list[Epoch]
     parameters: int
     training_images: int
     held_out_images: int
     epochs: int
     batch: int
+    lr: float
     steps: int
     seed: int
     gradient_check: list[Direction]
@@ -83,25 +107,9 @@ class Figures:
     seconds: dict[str, float]
 
 
-def loss(parameters: Parameters, X: Floats, labels: Ints) -> Any:
-    """Sum the cross-entropy of softmax regression over the rows of `X`.
-
-    `X` has shape (B, pixels) and `labels` (B,). Plain NumPy: what changes from call to call
-    is an argument, so one trace serves every minibatch of the same shape.
-    """
-    theta, b = parameters
-    h = X @ theta + b
-    return np.sum(logsumexp(h, axis=1) - h[np.arange(len(labels)), labels])
-
-
-def gradient_by_hand(parameters: Parameters, X: Floats, labels: Ints) -> Parameters:
-    """Give the gradient of `loss` as one derives it on paper: X^T (softmax(h) - onehot)."""
-    theta, b = parameters
-    h = X @ theta + b
-    p = np.exp(h - h.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    p[np.arange(len(labels)), labels] -= 1.0
-    return Parameters(X.T @ p, p.sum(axis=0))
+def decimal(value: float, digits: int) -> str:
+    """Write a number with so many decimals, one too large for that by its power of ten."""
+    return f"{value:.{digits}e}" if 1e6 <= abs(value) < math.inf else f"{value:.{digits}f}"
 
 
 def load_digits() -> Digits:
@@ -115,40 +123,47 @@ def load_digits() -> Digits:
     return Digits(X[held:], labels[held:], X[:held], labels[:held])
 
 
-def train(vg: LossAndGradient, digits: Digits, screen: Screen) -> Parameters:
-    """Run minibatch gradient descent from zero: theta := theta - alpha/B * (sum of gradients)."""
-    pixels = digits.X.shape[1]
-    parameters = Parameters(np.zeros((pixels, 10)), np.zeros(10))
+def train(
+    model: Model, settings: Settings, vg: LossAndGradient, parameters: Parameters, digits: Digits, screen: Screen
+) -> list[Epoch]:
+    """Run minibatch gradient descent in place: theta := theta - alpha/B * (sum of gradients), for each parameter."""
+    history = []
     rng = np.random.default_rng(SEED)
+    batch = settings.batch
     # A last, smaller minibatch is left out: each epoch shuffles anew, so no image is.
-    starts = range(0, len(digits.labels) - BATCH + 1, BATCH)
-    with screen.progress("training", EPOCHS) as advance:
-        for _ in range(EPOCHS):
+    starts = range(0, len(digits.labels) - batch + 1, batch)
+    with screen.progress("training", settings.epochs) as advance:
+        for _ in range(settings.epochs):
             order = rng.permutation(len(digits.labels))
             total = 0.0
             for start in starts:
-                rows = order[start : start + BATCH]
+                rows = order[start : start + batch]
                 value, gradient = vg(parameters, digits.X[rows], digits.labels[rows])
                 total += float(value)
                 for array, slope in zip(parameters, gradient, strict=True):
-                    array -= RATE / BATCH * slope
-            advance(f"loss {total / (BATCH * len(starts)):.4f}")
-    return parameters
+                    array -= settings.lr / batch * slope
+            history.append(Epoch(total / (batch * len(starts)), *judge(model, parameters, digits)))
+            advance(f"loss {decimal(history[-1].loss, 4)}")
+    return history
 
 
-def accuracy(parameters: Parameters, X: Floats, labels: Ints) -> float:
-    """Give the fraction of the rows of `X` whose most likely digit is their label."""
-    return float(np.mean(np.argmax(X @ parameters.theta + parameters.b, axis=1) == labels))
+def judge(model: Model, parameters: Parameters, digits: Digits) -> tuple[float, float]:
+    """Give the loss per held-out image, and the fraction of them whose most likely digit is their label."""
+    X, labels = digits.held_X, digits.held_labels
+    loss = float(model.loss(parameters, X, labels)) / len(labels)
+    return loss, float(np.mean(np.argmax(model.hypothesis(parameters, X), axis=1) == labels))
 
 
 def unit_direction(rng: np.random.Generator, like: Parameters) -> Parameters:
     """Draw a direction in the space of the parameters, evenly from the unit sphere."""
     drawn = [rng.standard_normal(array.shape) for array in like]
     length = np.sqrt(sum(np.vdot(array, array) for array in drawn))
-    return Parameters(*(array / length for array in drawn))
+    return tuple(array / length for array in drawn)
 
 
-def check_directions(vg: LossAndGradient, parameters: Parameters, X: Floats, labels: Ints) -> list[Direction]:
+def check_directions(
+    model: Model, vg: LossAndGradient, parameters: Parameters, X: Floats, labels: Ints
+) -> list[Direction]:
     """Compare the slope of the mean loss along random unit directions with two differences."""
     _, gradient = vg(parameters, X, labels)
     rng = np.random.default_rng(SEED)
@@ -157,8 +172,8 @@ def check_directions(vg: LossAndGradient, parameters: Parameters, X: Floats, lab
         direction = unit_direction(rng, parameters)
 
         def along(t: float, direction: Parameters = direction) -> Any:
-            moved = Parameters(*(p + t * d for p, d in zip(parameters, direction, strict=True)))
-            return loss(moved, X, labels) / len(labels)
+            moved = tuple(p + t * d for p, d in zip(parameters, direction, strict=True))
+            return model.loss(moved, X, labels) / len(labels)
 
         tape = float(sum(np.vdot(g, d) for g, d in zip(gradient, direction, strict=True))) / len(labels)
         forward = float(numerical_grad(along, 0.0, method="forward"))
@@ -170,16 +185,19 @@ def check_directions(vg: LossAndGradient, parameters: Parameters, X: Floats, lab
 def gradients_per_second(methods: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
     """Time each method, given with its number of calls a round; medians over interleaved rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in methods}
+    end = time.perf_counter() + PATIENCE
     for _ in range(ROUNDS):  # in turn, so that a busy machine slows all of them alike
         for name, (gradient, calls) in methods.items():
             started = time.perf_counter()
             for _ in range(calls):
                 gradient()
             seconds[name].append((time.perf_counter() - started) / calls)
+        if time.perf_counter() > end:
+            break
     return {name: 1.0 / statistics.median(times) for name, times in seconds.items()}
 
 
-def race(vg: LossAndGradient, parameters: Parameters, X: Floats, labels: Ints) -> dict[str, float]:
+def race(model: Model, vg: LossAndGradient, parameters: Parameters, X: Floats, labels: Ints) -> dict[str, float]:
     """Count the gradients per second of the minibatch loss at `parameters`, by three methods.
 
     Central differences are timed in full, two evaluations of the loss per parameter.
@@ -187,46 +205,65 @@ def race(vg: LossAndGradient, parameters: Parameters, X: Floats, labels: Ints) -
     return gradients_per_second(
         {
             "tape": (lambda: vg(parameters, X, labels), 300),
-            "by_hand": (lambda: gradient_by_hand(parameters, X, labels), 300),
-            "central_differences": (lambda: numerical_grad(lambda p: loss(p, X, labels), parameters), 1),
+            "by_hand": (lambda: model.gradient_by_hand(parameters, X, labels), 300),
+            "central_differences": (lambda: numerical_grad(lambda p: model.loss(p, X, labels), parameters), 1),
         }
     )
 
 
-def run(screen: Screen) -> Figures:
+@np.errstate(all="ignore")  # a loss that overflows is shown as it is
+def run_demo(settings: Settings, screen: Screen) -> Figures:
     """Train, check and time, with progress on `screen`; give the figures."""
     started = time.perf_counter()
     digits = load_digits()
+    settings.check(len(digits.labels))
+    model = MODELS[settings.model]
+    parameters = model.start(np.random.default_rng(SEED))
     screen.line(
-        f"Softmax regression on {len(digits.labels)} handwritten digits, {len(digits.held_labels)} held out, "
+        f"{model.title} on {len(digits.labels)} handwritten digits, {len(digits.held_labels)} held out, "
         f"{digits.X.shape[1]} pixels each"
     )
-    vg = value_and_grad(loss)
+    screen.line()
+    screen.line(f"Three ingredients, for minibatches of B = {settings.batch} images and alpha = {settings.lr:g}")
+    for name, formula, shapes in ingredients(model, parameters, settings.batch):
+        screen.line(f"{name:<12}{formula:<30}{shapes}")
+    screen.line()
+    loss_before, _ = judge(model, parameters, digits)
+    vg = value_and_grad(model.loss)
     compiling_started = time.perf_counter()
     compiled = compile_kernels(KERNELS, screen)
     compiling = time.perf_counter() - compiling_started
     with kernel_lines(screen, compiled):
         training_started = time.perf_counter()
-        parameters = train(vg, digits, screen)
+        history = train(model, settings, vg, parameters, digits, screen)
         training = time.perf_counter() - training_started
-        checked = check_directions(vg, parameters, digits.X, digits.labels)
+        checked = check_directions(model, vg, parameters, digits.X, digits.labels)
 
-    X, labels = digits.X[:BATCH], digits.labels[:BATCH]
+    X, labels = digits.X[: settings.batch], digits.labels[: settings.batch]
     _, gradient = vg(parameters, X, labels)
-    by_hand = gradient_by_hand(parameters, X, labels)
-    difference = max(float(np.max(np.abs(a - b))) for a, b in zip(gradient, by_hand, strict=True))
-    speeds = race(vg, parameters, X, labels)
+    by_hand = model.gradient_by_hand(parameters, X, labels)
+    difference = float(np.max([np.max(np.abs(a - b)) for a, b in zip(gradient, by_hand, strict=True)]))
+    if not history[-1].held_out_loss <= loss_before:  # true of NaN, too
+        screen.line(
+            f"Warning: the loss did not fall, it was {decimal(loss_before, 4)} per held-out image before training "
+            f"and is {decimal(history[-1].held_out_loss, 4)}: try a smaller step than {settings.lr:g}"
+        )
+    speeds = race(model, vg, parameters, X, labels)
 
     loading = sum(library.seconds.values())
     return Figures(
-        accuracy=accuracy(parameters, digits.held_X, digits.held_labels),
-        loss=float(loss(parameters, digits.held_X, digits.held_labels)) / len(digits.held_labels),
-        parameters=parameters.theta.size + parameters.b.size,
+        model=settings.model,
+        accuracy=history[-1].held_out_accuracy,
+        loss=history[-1].held_out_loss,
+        loss_before=loss_before,
+        history=history,
+        parameters=sum(array.size for array in parameters),
         training_images=len(digits.labels),
         held_out_images=len(digits.held_labels),
-        epochs=EPOCHS,
-        batch=BATCH,
-        steps=EPOCHS * (len(digits.labels) // BATCH),
+        epochs=settings.epochs,
+        batch=settings.batch,
+        lr=settings.lr,
+        steps=settings.epochs * (len(digits.labels) // settings.batch),
         seed=SEED,
         gradient_check=checked,
         difference_to_gradient_by_hand=difference,
@@ -239,49 +276,3 @@ def run(screen: Screen) -> Figures:
             "total": time.perf_counter() - started,
         },
     )
-
-
-def show(figures: Figures, screen: Screen) -> None:
-    """Write the figures for a reader."""
-    screen.line()
-    screen.line(f"Held-out accuracy {figures.accuracy:.4f}, cross-entropy {figures.loss:.4f}")
-    screen.line()
-    screen.table(
-        f"Gradient check: slopes of the loss along {len(figures.gradient_check)} random unit directions,"
-        " by the tape and by differences",
-        ("tape", "forward", "error", "central", "error"),
-        [
-            (
-                f"{d.tape:.12f}",
-                f"{d.forward:.12f}",
-                f"{d.forward_error:.1e}",
-                f"{d.central:.12f}",
-                f"{d.central_error:.1e}",
-            )
-            for d in figures.gradient_check
-        ],
-    )
-    screen.line()
-    tape = figures.gradients_per_second["tape"]
-    names = {
-        "tape": "tape (value and gradient)",
-        "by_hand": "derived by hand in NumPy (gradient)",
-        "central_differences": f"central differences ({2 * figures.parameters} losses)",
-    }
-    screen.table(
-        f"Gradients per second, {figures.parameters} parameters, minibatch of {figures.batch}",
-        ("method", "per second", "tape against it"),
-        [
-            (
-                title,
-                f"{figures.gradients_per_second[name]:,.0f}",
-                f"{tape / figures.gradients_per_second[name]:,.1f}x",
-            )
-            for name, title in names.items()
-        ],
-    )
-    screen.line()
-    how = "compiling kernels (kept for the next time)" if figures.compiled else "loading compiled kernels"
-    seconds = figures.seconds
-    screen.line(f"Seconds: {seconds['kernels']:.2f} {how}, {seconds['tracing']:.3f} tracing,")
-    screen.line(f"         {seconds['training']:.2f} training ({figures.steps} steps), {seconds['total']:.2f} in all")

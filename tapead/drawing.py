@@ -62,14 +62,6 @@ def shade_colour(shade: float) -> str:
     return "#" + "".join(f"{round(255 + (end - 255) * part):02x}" for end in SHADE)
 
 
-def time_text(seconds: float) -> str:
-    """Write a time with its unit, to three digits."""
-    for unit, scale in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
-        if seconds * scale < 999.5:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
 # ---- DOT -------------------------------------------------------------------------------------------------------------
 
 

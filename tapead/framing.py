@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .drawing import time_text
 from .errors import TapeadValueError
 from .graph import LIMIT, Graph, Group, graph_of
+from .markup import time_text
 from .nodes import Nodes
 from .order import REVERSE, TURN
 from .plan import Plan

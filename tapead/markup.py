@@ -1,4 +1,4 @@
-"""Tables as HTML, for a notebook to show."""
+"""Cells of tables, and tables as HTML, for a notebook to show."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ NUMBER = re.compile(r"|[-+]?(\d[\d,.]*(e[-+]?\d+)?|inf|nan)( ?[^\W\d]{1,2}|%)?")
 def holds_numbers(cells: Iterable[str]) -> bool:
     """Whether a column is one of numbers: such are set flush right."""
     return all(map(NUMBER.fullmatch, cells))
+
+
+def time_text(seconds: float) -> str:
+    """Write a time with its unit, to three digits."""
+    for unit, scale in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3)):
+        if seconds * scale < 999.5:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

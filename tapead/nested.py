@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .adjoint import pull
-from .batch import batch
+from .batch import batch, needed_for
 from .calling import call, checked_output, name_of, split
 from .errors import TapeadTypeError, TapeadValueError
 from .grouping import WRITES
@@ -250,12 +250,12 @@ def columns_of(
     stop = len(recording)
     if not like:
         return [recording.tensor(np.zeros((0, *x.shape), x.dtype)) for x in results]
-    elements = sum(
-        recording.storages[recording.buffers[b[0]].storage].size for b in recording.result_buffers[start:stop] if b
-    )
+    needed = needed_for(recording, start, stop, results)
+    made = {recording.buffers[b].storage for k in needed for b in recording.result_buffers[k]}
+    elements = sum(recording.storages[s].size for s in made)
     chunk = max(CHUNK // max(elements, 1), 1)
     if chunk >= total:
-        return batch(recording, start, dummies, basis(recording, like, 0, total), results, stop, identity=True)
+        return batch(recording, start, dummies, basis(recording, like, 0, total), results, stop, 0)
     whole = [recording.empty((total, *x.shape), x.dtype) for x in results]
     done: Tensor | None = None
     for first in range(0, total, chunk):
@@ -263,7 +263,7 @@ def columns_of(
         columns = basis(recording, like, first, count)
         if done is not None:  # chunk after chunk: together they would take the memory of all
             columns = [recording.elementwise(OPS["after"], (c, done)) for c in columns]
-        for memory, part in zip(whole, batch(recording, start, dummies, columns, results, stop), strict=True):
+        for memory, part in zip(whole, batch(recording, start, dummies, columns, results, stop, first), strict=True):
             recording.write(_rows(memory, first, count), part)
             done = recording.view(part, lambda v: v[(*(0,) * v.ndim, ...)]) if part.size else done
     return whole

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import PurePath
 from typing import Any
 
 from .formulas import formula, number_text
 from .grouping import WRITES
 from .kernels.table import OPS, Elementwise
 from .switches import collector_paused
-from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_number
+from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_text
 from .views import fits, shaped_text, view_text
 
 OPERATION, VIEW, WRITE, JOIN, GUARD = "op", "view", "write", "join", "guard"
@@ -149,8 +148,7 @@ class Nodes:
         shown = self.all if limit is None or len(self) <= limit else [*self.all[: limit // 2], *self.all[-limit // 2 :]]
         cells = []
         for node in shown:
-            file = "" if node.place is None else PurePath(node.place[0].co_filename).name
-            line = "" if node.place is None else f"{file}:{line_number(node.place)}"
+            line = "" if node.place is None else line_text(node.place)
             text = node.label or node.formula or node.kind
             cells.append(
                 ("" if node.kind == GUARD else node.name, text, "guard" if node.kind == GUARD else node.type, line)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from . import markup
-from .drawing import time_text
 from .errors import TapeadNotImplementedError
 from .kernels import library
 from .kernels.clock import clock
 from .program import Program, Workspace
-from .tape import line_number
+from .tape import line_text
 from .trace import Trace
 
 #: how long to measure, in seconds, and how many rounds at least and at most
@@ -93,13 +91,13 @@ class Profile:
     def _times(self) -> list[tuple[str, str, str]]:
         """Name the times of the whole, each with what it is where the name does not say so."""
         return [
-            ("call", time_text(self.call), ""),
-            ("sweeps", time_text(self.sweeps), ""),
-            ("around", time_text(self.around), "reading the arguments, making the results"),
+            ("call", markup.time_text(self.call), ""),
+            ("sweeps", markup.time_text(self.sweeps), ""),
+            ("around", markup.time_text(self.around), "reading the arguments, making the results"),
             (
                 "rows",
-                time_text(self.rows_together),
-                f"one by one, each without the {time_text(self.clock)} of its clock",
+                markup.time_text(self.rows_together),
+                f"one by one, each without the {markup.time_text(self.clock)} of its clock",
             ),
         ]
 
@@ -110,11 +108,15 @@ class Profile:
         for k in sorted(dear):
             row = self.rows[k]
             place = _joined(row.places)
-            cells.append((row.kind, row.what, f"{row.touched:,}", time_text(row.seconds), f"{row.share:.1%}", place))
+            cells.append(
+                (row.kind, row.what, f"{row.touched:,}", markup.time_text(row.seconds), f"{row.share:.1%}", place)
+            )
         if len(dear) < len(self.rows):
             rest = self.rows_together - sum(self.rows[k].seconds for k in dear)
             share = rest / (self.rows_together or 1.0)
-            cells.append(("", f"{len(self.rows) - len(dear):,} more rows", "", time_text(rest), f"{share:.1%}", ""))
+            cells.append(
+                ("", f"{len(self.rows) - len(dear):,} more rows", "", markup.time_text(rest), f"{share:.1%}", "")
+            )
         return cells
 
 
@@ -184,7 +186,7 @@ def _rows(program: Program, seconds: Any) -> tuple[ProfileRow, ...]:
         names = [program.ops[i].name for i in instructions]
         codes = [program.places[i] for i in instructions]
         lines = {(id(code), at): (code, at) for code, at in codes}.values()  # comparing code objects would be slow
-        places = dict.fromkeys(f"{PurePath(p[0].co_filename).name}:{line_number(p)}" for p in lines)
+        places = dict.fromkeys(map(line_text, lines))
         made.append(
             ProfileRow(
                 kind=plan.kinds[k],

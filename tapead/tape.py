@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Any
 
@@ -51,6 +52,13 @@ def line_number(place: Place) -> int:
 def describe(place: Place) -> str:
     """Say where a place is: file, line, function."""
     return f"{place[0].co_filename}:{line_number(place)}, in {place[0].co_name}"
+
+
+def line_text(place: Place) -> str:
+    """Say shortly which line a place is: model.py:3, or cell:3 in a notebook."""
+    path = PurePath(place[0].co_filename)
+    name = "cell" if path.parent.name.startswith("ipykernel_") else path.name
+    return f"{name}:{line_number(place)}"
 
 
 def number_class(dtype: np.dtype[Any]) -> int | None:

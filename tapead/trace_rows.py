@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from .kernels.table import Elementwise, Structural
 from .nodes import GUARD, JOIN, OPERATION, VIEW, WRITE, Node, Nodes
 from .observation import Observation, Part
 from .plan import Planner
-from .tape import CONSTANT, INPUT, line_number
+from .tape import CONSTANT, INPUT, line_text
 from .views import fits, shaped_text
 
 
@@ -85,9 +84,7 @@ def rows_of(seen: Observation, file: str) -> tuple[TraceRow, ...]:
                 partials=tuple(_partial(seen, node, part) for part in sorted(parts.get(node.index, ()), key=_order)),
                 adjoint=or_zero(seen.adjoints.get(node.index), node) if has else None,
                 block=next((block_of[k] for k in node.instructions if k in block_of), None),
-                place=""
-                if place is None or place[0].co_filename != file
-                else f"{PurePath(file).name}:{line_number(place)}",
+                place="" if place is None or place[0].co_filename != file else line_text(place),
             )
         )
     return tuple(rows)

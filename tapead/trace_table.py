@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from .calling import function_code, name_of, parameter_names
+from .calling import function_code, name_of, names_for
 from .errors import TapeadTypeError, TapeadValueError
 from .figures import norm, plain, value_text
 from .formulas import adjoint_name
@@ -23,7 +23,6 @@ from .screen import PlainScreen, Screen
 from .slopes import SlopeCheck, checks_of
 from .tape import CONSTANT
 from .trace_rows import TraceRow, bar_latex, label_latex, name_latex, or_zero, rows_of, warnings_of
-from .tree import flatten
 
 T = TypeVar("T")
 Mode = Literal["forward", "reverse", "both"]
@@ -331,9 +330,7 @@ def trace_table(
     """
     if mode not in ("forward", "reverse", "both"):
         raise TapeadValueError(f'mode must be "forward", "reverse" or "both", not {mode!r}')
-    names = parameter_names(f, flatten((tuple(range(len(args))), {}))[1]) if names is None else names
-    if len(names) != len(args):
-        raise TapeadValueError(f"{len(names)} names were given for {len(args)} arguments")
+    names = names_for(f, len(args), names)
     if len(set(names)) != len(names):
         raise TapeadValueError(f"names must differ, unlike {', '.join(names)}")
     if isinstance(wrt, str):

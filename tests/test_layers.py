@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 STOREYS = """
 __main__
 cli
-commands.demo commands.trace commands.warmup commands.info commands.__init__
+commands.demo commands.trace commands.compare commands.warmup commands.info commands.__init__
 demo
-warm
+plots
+warm models comparison
 sources
 expression
 vocabulary
@@ -30,9 +31,13 @@ derivatives
 api linearized
 replayed rules observation
 nested
-batch tangent define
+batch
+bands tangent define
 adjoint
 profiling
+symbolic
+dictionary operations reference
+interpreter
 trace
 calling walk
 tree
@@ -62,7 +67,7 @@ scalars
 shape
 tensor
 tape
-screen
+screen picture
 switches extras markup figures
 errors
 """

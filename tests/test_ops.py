@@ -1,10 +1,14 @@
 """Every op of the registry, in bulk, from its declaration."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import mpmath
 import numpy as np
 import pytest
 
 import tapead
+from tapead.batch import batch
 from tapead.dispatch import record
 from tapead.kernels.table import OPS, ROWS, Elementwise, Structural
 
@@ -453,3 +457,51 @@ def test_structural_gradient_against_the_complex_step(op, operands, parameters):
         reference = {"solve": np.linalg.solve, "det": np.linalg.det}.get(op.name, op.numpy)
         expected = np.sum(weights * reference(*moved, **parameters)).imag / 1e-30
         np.testing.assert_allclose(np.sum(gradients[place] * u), expected, rtol=1e-11, atol=1e-12)
+
+
+HELD = [
+    pytest.param(op, operands, parameters, held, id=f"{p.id}-{''.join(map(str, held))}")
+    for p in SAMPLES
+    for op, operands, parameters in [p.values]
+    for floats in [[i for i, x in enumerate(operands) if x.dtype.kind == "f"]]
+    for n in range(1, len(floats) + 1)
+    for held in combinations(floats, n)
+]
+
+
+def in_columns(op, operands, parameters, held):
+    """Run an op for columns of the held operands: give its first result from a replay, columns first."""
+
+    def f(x, *operands):
+        recording = x.tape
+        level = recording.open_level()
+        given = list(operands)
+        for i in held:
+            given[i] = record("copy", operands[i])
+        start = len(recording)
+        z = first_result(record(op.name, *given, **parameters))
+        columns = [np.stack([operands[i] * scale for scale in SCALES]) for i in held]
+        (made,) = batch(recording, start, [given[i] for i in held], columns, [z])
+        recording.close_level(level)
+        return np.sum(x), made
+
+    run = tapead.value_and_grad(f, has_aux=True)
+    run(np.ones(2), *operands)
+    return run(np.ones(2), *operands)[0][1]
+
+
+SCALES = (1.0, 1.25, 0.75)
+
+
+@pytest.mark.parametrize(("op", "operands", "parameters", "held"), HELD)
+def test_columns_are_what_each_column_gives(op, operands, parameters, held, monkeypatch):
+    assert op.columns is not None
+    expected = [
+        first_result(op.numpy(*[x * scale if i in held else x for i, x in enumerate(operands)], **parameters))
+        for scale in SCALES
+    ]
+    together = in_columns(op, operands, parameters, held)
+    np.testing.assert_allclose(together, np.stack(expected), rtol=1e-12, atol=1e-13)
+    monkeypatch.setitem(OPS, op.name, replace(op, columns=None))
+    one_by_one = in_columns(op, operands, parameters, held)
+    np.testing.assert_allclose(one_by_one, together, rtol=1e-12, atol=1e-13)

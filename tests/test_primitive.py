@@ -481,8 +481,8 @@ def test_the_default_shape_is_the_first_operands():
 def test_names_on_the_tape():
     with tapead.Tape() as tape:
         np.sum(sigmoid(smooth(tape.variable(X))))
-    assert "= smooth v0" in str(tape)
-    assert "= sigmoid v" in str(tape)
+    assert "v2 = smooth(v1)" in str(tape)
+    assert "v3 = sigmoid(v2)" in str(tape)
     assert len(set(tape.opcodes)) == 3
 
 

@@ -1,6 +1,7 @@
 """The README does what it says: its Python blocks run, one after the other."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,15 @@ def test_links_inside_the_checkout_lead_somewhere():
     root = Path(__file__).resolve().parents[1]
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
         assert (root / target).exists(), target
+
+
+def test_the_trace_table_is_what_its_command_prints(capsys):
+    from tapead.cli import main
+
+    (words,) = [shlex.split(line)[1:] for block in COMMANDS for line in block.splitlines() if " trace " in line]
+    assert main(words[: words.index("--svg")]) == 0
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    lines, printed = shown.splitlines(), capsys.readouterr().out.splitlines()
+    assert len(lines) == len(printed) > 20
+    # but for the rounding of the differences
+    assert [line for line in lines if "e-" not in line] == [line for line in printed if "e-" not in line]

@@ -106,6 +106,20 @@ def test_straight_through_rounding():
     np.testing.assert_allclose(grad(lambda x: np.sum(f(x) * X))(X), X)
 
 
+def test_columns_that_say_where_to_read_and_to_write():
+    """An adjoint is sorted, each row of the Jacobian by itself: linear no longer, but what the rule says."""
+    f = ruled(lambda x: (x * 1.0, None), lambda _, d: (d[np.argsort(-d)],))
+    np.testing.assert_array_equal(jacrev(f)(X), np.eye(5)[[0] * 5])
+
+    def assigning(_, d):
+        y = tapead.numpy.zeros(5)
+        y[np.argsort(-d)] = d
+        return (y,)
+
+    with expect.error(NotImplementedError, "assigned to", "adjoint"):
+        jacrev(ruled(lambda x: (x * 1.0, None), assigning))(X)
+
+
 def test_gradients_where_the_rule_stands_behind_a_branch():
     def f(x):
         return triple(x) if x > 0 else x**2
