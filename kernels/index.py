@@ -1,5 +1,6 @@
 """Indexing with integer arrays and masks, and the guards: ops whose kernels check what they read."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from .constants import BAD_INDEX, F4, F8, GUARD, I8, INDEX, STATUS
 from .jit import kernel
-from .op import Layout, Sample, structural
+from .op import Layout, Sample, nothing_to_count, structural
 from .pointers import as_b1, as_f4, as_f8, as_i8, shifted
 from .strided import carry, seek
 
@@ -185,6 +186,7 @@ structural(
     words=gather_words,
     contiguous=False,
     checks=True,
+    count=nothing_to_count,
     adjoints=("{d} added at [{rest}]",),
     samples=gather_samples,
 )
@@ -277,6 +279,7 @@ structural(
     columns=spread_columns,
     words=spread_words,
     checks=True,
+    count=lambda operands, results: (math.prod(operands[0]), 0, 0),
     adjoints=("{d}[{rest}]",),
     samples=spread_samples,
 )
@@ -368,6 +371,7 @@ structural(
     active=(0,),
     columns=scatter_columns,
     words=scatter_words,
+    count=nothing_to_count,
     adjoints=("{d} where it was written",),
     checks=True,
 )
@@ -419,6 +423,7 @@ structural(
     group=GROUP,
     forward=guard_forward,
     words=guard_words,
+    count=nothing_to_count,
     checks=True,
 )
 
@@ -469,5 +474,6 @@ structural(
     group=GROUP,
     forward=nonzero_forward,
     words=nonzero_words,
+    count=nothing_to_count,
     checks=True,
 )

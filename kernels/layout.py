@@ -1,10 +1,11 @@
 """Ops that move or add up numbers and are done by block kernels: planner and block kernels know them by name."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from .op import structural
+from .op import nothing_to_count, structural
 
 GROUP = "blocks"
 
@@ -23,6 +24,7 @@ structural(
     active=(0,),
     linear=True,
     rule=sum_rule,
+    count=lambda operands, results: (max(math.prod(operands[0]) - math.prod(results[0]), 0), 0, 0),
     formula="sum({x}{axes})",
     adjoints=("broadcast({d})",),
 )
@@ -34,5 +36,6 @@ structural(
     doc="write into a part of an array in place",
     group=GROUP,
     active=(0,),
+    count=nothing_to_count,
     adjoints=("{d} where it was written",),
 )

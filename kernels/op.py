@@ -74,6 +74,14 @@ def no_scratch(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
     return 0
 
 
+Shapes = Sequence[tuple[int, ...]]
+
+
+def nothing_to_count(operands: Shapes, results: Shapes) -> tuple[int, int, int]:
+    """Count the operations of an op that moves numbers only."""
+    return 0, 0, 0
+
+
 Sample = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -98,6 +106,7 @@ class Structural(Op):
     whether it is `held` by them (not the same in each); its `value` where it is not; `columns`, repeated where it is not;
     `against(ndim)`, either of these to be broadcast against others of so many axes; and, where it is a column vector or
     a row, `times(matrix)`: its columns, as rows, times a matrix. Where the op writes in place, so does what record makes.
+    `count(operands, results)` gives the additions, multiplications (divisions among them) and choices that it takes on such shapes.
     `formula` is how the op reads, with fields x, y, w for its operands, `rest` for all but the first, `axes` for those that
     went; none: as a call. `adjoints` says the same of the rule, a text for each active operand: d is the adjoint, z the result.
     `broadcasts` says that operands broadcast, as those of an elementwise op do. An op that is in no group, for it was made
@@ -120,6 +129,7 @@ class Structural(Op):
     checks: bool = False
     stores: bool = False
     broadcasts: bool = False
+    count: Callable[[Shapes, Shapes], tuple[int, int, int]] | None = None
     formula: str = ""
     adjoints: tuple[str, ...] = ()
     samples: Callable[[np.random.Generator], list[Sample]] = lambda rng: []

@@ -17,7 +17,7 @@ from .blas import gemm
 from .constants import F8, INDEX, SCRATCH, STRIP_START, STRIP_STOP, STRIPS
 from .jit import kernel
 from .lanes import add, add_multiple, add_product, lanes_at, no_lanes_at, store, total, without
-from .op import Layout, Sample, structural
+from .op import Layout, Sample, Shapes, structural
 from .pointers import as_f4, as_f8, as_i8, shifted
 
 GROUP = "products"
@@ -475,6 +475,12 @@ def matmul_samples(rng: np.random.Generator) -> list[Sample]:
     return [((rng.uniform(-2, 2, a), rng.uniform(-2, 2, b)), {}) for a, b in shapes]
 
 
+def matmul_count(operands: Shapes, results: Shapes) -> tuple[int, int, int]:
+    """Count the terms, and the additions that join them."""
+    inner, elements = operands[0][-1], math.prod(results[0])
+    return elements * max(inner - 1, 0), elements * inner, 0
+
+
 structural(
     "matmul",
     numpy=np.matmul,
@@ -490,6 +496,7 @@ structural(
     scratch=matmul_scratch,
     stores=True,
     contiguous=False,
+    count=matmul_count,
     formula="{x} @ {y}",
     adjoints=("{d} @ {y}ᵀ", "{x}ᵀ @ {d}"),
     samples=matmul_samples,

@@ -3,6 +3,7 @@
 Other axes are brought here by views. Each op is one section: kernels, rule, declaration.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from .constants import F4, F8, SCRATCH
 from .jit import kernel
-from .op import Layout, Sample, no_scratch, structural
+from .op import Layout, Sample, Shapes, no_scratch, structural
 from .pointers import as_f4, as_f8, as_i8, shifted
 
 GROUP = "reduce"
@@ -19,6 +20,16 @@ GROUP = "reduce"
 def rows_and_length(operands: Sequence[Layout], results: Sequence[Layout], parameters: dict[str, Any]) -> list[int]:
     """Give operand and result, the number of rows and their length."""
     return [operands[0].buffer, results[0].buffer, operands[0].shape[0], operands[0].shape[1]]
+
+
+def joins(operands: Shapes, results: Shapes) -> int:
+    """Count how often two numbers become one when each row becomes a number."""
+    return max(math.prod(operands[0]) - math.prod(results[0]), 0)
+
+
+def extreme_count(operands: Shapes, results: Shapes) -> tuple[int, int, int]:
+    """Count the comparisons that find an extreme of each row."""
+    return 0, 0, joins(operands, results)
 
 
 def row_bytes(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
@@ -110,6 +121,7 @@ structural(
     active=(0,),
     rule=prod_rule,
     columns=rows_of("prod"),
+    count=lambda operands, results: (0, joins(operands, results), 0),
     formula="prod({x}{axes})",
     adjoints=("{d} times the product of the others",),
     words=rows_and_length,
@@ -218,6 +230,7 @@ for _name, _forward, _of in (("max", max_forward, np.max), ("min", min_forward, 
         active=(0,),
         rule=extreme_rule,
         columns=rows_of(_name),
+        count=extreme_count,
         formula=f"{_name}({{x}}{{axes}})",
         adjoints=("{d} at the extreme, shared among ties",),
         words=extreme_words,
@@ -306,10 +319,16 @@ def argsort_forward(p, values, adjoints, services):  # type: ignore[no-untyped-d
     return 0
 
 
-for _name, _forward, _reference, _scratch in (
-    ("argmax", argmax_forward, lambda x: np.argmax(x, axis=1), no_scratch),
-    ("argmin", argmin_forward, lambda x: np.argmin(x, axis=1), no_scratch),
-    ("argsort", argsort_forward, lambda x: np.argsort(x, axis=1, kind="stable"), row_bytes),
+def sort_count(operands: Shapes, results: Shapes) -> tuple[int, int, int]:
+    """Count the comparisons of a merge sort of each row."""
+    rows, length = operands[0]
+    return 0, 0, rows * length * math.ceil(math.log2(max(length, 1)))
+
+
+for _name, _forward, _reference, _scratch, _count in (
+    ("argmax", argmax_forward, lambda x: np.argmax(x, axis=1), no_scratch, extreme_count),
+    ("argmin", argmin_forward, lambda x: np.argmin(x, axis=1), no_scratch, extreme_count),
+    ("argsort", argsort_forward, lambda x: np.argsort(x, axis=1, kind="stable"), row_bytes, sort_count),
 ):
     structural(
         _name,
@@ -317,6 +336,7 @@ for _name, _forward, _reference, _scratch in (
         arity=1,
         doc=f"{_name} of each row; no derivative flows",
         group=GROUP,
+        count=_count,
         formula="argsort({x}, axis=-1)" if _name == "argsort" else f"{_name}({{x}}{{axes}})",
         forward=_forward,
         columns=rows_of(_name),
@@ -388,6 +408,7 @@ structural(
     linear=True,
     rule=cumsum_rule,
     columns=rows_of("cumsum"),
+    count=lambda operands, results: (math.prod(operands[0]) - operands[0][0], 0, 0),
     formula="cumsum({x}, axis=-1)",
     adjoints=("running sum of {d} from the end",),
     words=rows_and_length,

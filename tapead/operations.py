@@ -10,7 +10,7 @@ from functools import cache
 
 from .errors import TapeadNotImplementedError
 from .interpreter import Recorded, parsed
-from .kernels.table import Elementwise
+from .kernels.table import Elementwise, Structural
 from .plan import Planner
 from .tape import Wengert, describe
 
@@ -108,22 +108,10 @@ def of_instruction(tape: Wengert, k: int) -> Operations:
     made = [tape.buffers[b].shape for b in tape.result_buffers[k]]
     if isinstance(op, Elementwise):
         return math.prod(made[0]) * of_expression(op.value)
-    if op.name in ("assign", "scatter", "gather", "guard", "nonzero"):
-        return Operations()
-    size, result = math.prod(given[0]), math.prod(made[0])
-    if op.name == "matmul":
-        inner = given[0][-1]
-        return (result * inner) * MULTIPLICATION + (result * max(inner - 1, 0)) * ADDITION
-    if op.name == "spread":
-        return size * ADDITION
-    if op.name == "argsort":
-        return (size * math.ceil(math.log2(max(given[0][-1], 1)))) * CHOICE
-    each = {"sum": ADDITION, "cumsum": ADDITION, "prod": MULTIPLICATION}
-    each |= dict.fromkeys(("max", "min", "argmax", "argmin"), CHOICE)
-    if op.name not in each:
+    if not isinstance(op, Structural) or op.count is None:
         raise TapeadNotImplementedError(f"the operations of {op.name} cannot be counted, at {describe(tape.places[k])}")
-    rows = given[0][0] if op.name == "cumsum" else result
-    return max(size - rows, 0) * each[op.name]
+    additions, multiplications, choices = op.count(given, made)
+    return Operations(additions=additions, multiplications=multiplications, choices=choices)
 
 
 def of_tape(recorded: Recorded) -> Operations:
