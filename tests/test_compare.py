@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from terminal import on_a_terminal, without_colours
 
 import tapead
 import tapead.cli
@@ -332,3 +334,12 @@ def test_the_reference_is_independent_of_the_rules():
         truth = comparison.Precise(comparison.record(comparison.product, x)).partials([0, 1, 2])
         for got, expected in zip(truth, (b * c, a * c, a * b), strict=True):
             assert abs(got - expected) < mpmath.mpf("1e-35")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_gets_the_same_tables(program):
+    status, written = on_a_terminal(*program, "compare", "product", "--n", "2,4", width=120)
+    assert status == 0
+    shown = without_colours(written)
+    assert "growth, by the two largest n" in shown
+    assert len(re.findall(r"^ *reverse mode +1 ", shown, re.MULTILINE)) == 3

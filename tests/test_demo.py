@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from terminal import on_a_terminal
 
 from tapead import cli, demo, value_and_grad
 from tapead.commands import demo as command
@@ -112,26 +113,8 @@ def test_a_pipe_gets_plain_lines(program):
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_a_terminal_gets_a_bar_and_colours(program):
     pytest.importorskip("rich")
-    import pty
-
-    reader, writer = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
-    for name in ("NO_COLOR", "CI"):
-        environment.pop(name, None)
-    child = subprocess.Popen([*program, "demo"], stdout=writer, stderr=writer, env=environment)
-    os.close(writer)
-    output = b""
-    while True:
-        try:
-            piece = os.read(reader, 65536)
-        except OSError:  # how Linux says that the other end is closed
-            break
-        if not piece:
-            break
-        output += piece
-    os.close(reader)
-    assert child.wait(300) == 0
-    text = output.decode()
+    status, text = on_a_terminal(*program, "demo", width=120)
+    assert status == 0
     assert ESCAPE in text
     assert "60/60" in text
     assert "Held-out accuracy 0.9" in text

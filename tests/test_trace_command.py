@@ -2,14 +2,13 @@
 
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import textwrap
 
 import numpy as np
 import pytest
+from terminal import on_a_terminal, without_colours
 
 from tapead import cli, vocabulary
 
@@ -76,29 +75,6 @@ def run(program, *words, **keywords):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def on_a_terminal(program, *words, width=80):
-    """Run the command in a pseudo-terminal; give its exit status and all that it writes."""
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "COLUMNS": str(width), "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
-    child = subprocess.Popen([*program, "trace", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=env)
-    os.close(theirs)
-    written = b""
-    while select.select([ours], [], [], 300)[0]:
-        try:
-            part = os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        written += part
-    os.close(ours)
-    return child.wait(300), written.decode()
-
-
-def without_colours(text):
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r\n", "\n")
-
-
 def cells(text, node):
     """Give what stands in the first line that begins with a node's name."""
     return next(re.split(r"  +", line.strip()) for line in text.splitlines() if line.strip().startswith(f"{node} "))
@@ -131,7 +107,7 @@ def test_the_example_of_the_course_in_a_pipe(program):
 @pytest.mark.parametrize("width", [60, 120])
 def test_the_example_of_the_course_on_a_terminal(program, width):
     pytest.importorskip("rich")
-    status, written = on_a_terminal(program, *COURSE, width=width)
+    status, written = on_a_terminal(*program, "trace", *COURSE, width=width)
     assert status == 0
     assert "\x1b[" in written
     shown = without_colours(written)
@@ -140,7 +116,7 @@ def test_the_example_of_the_course_on_a_terminal(program, width):
 
 
 def test_an_error_on_a_terminal(program):
-    status, written = on_a_terminal(program, "log(x1) + x1[0]", "x1=2")
+    status, written = on_a_terminal(*program, "trace", "log(x1) + x1[0]", "x1=2")
     assert status == 2
     lines = without_colours(written).splitlines()
     assert lines[0].startswith("tapead: subscripts are refused")
@@ -403,6 +379,6 @@ def test_output_that_cannot_be_written(program):
 
 def test_a_narrow_terminal_hides_no_digits(program):
     pytest.importorskip("rich")
-    status, written = on_a_terminal(program, "x1*x2 + sin(x1)", "x1=2", "x2=5", width=36)
+    status, written = on_a_terminal(*program, "trace", "x1*x2 + sin(x1)", "x1=2", "x2=5", width=36)
     assert status == 0
     assert "…" not in written
