@@ -1,8 +1,10 @@
 """tapead: gradients of ordinary NumPy code, by a tape that numba sweeps."""
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from . import numpy, symbolic
+from . import numpy
 from .api import grad, value_and_grad
 from .check import check_grads, numerical_grad
 from .declaration import primitive
@@ -17,7 +19,10 @@ from .record import stop_gradient
 from .rules import checkpoint, custom_jvp, custom_vjp
 from .switches import PASSES, options
 from .tensor import Tensor
-from .trace_table import trace_table
+
+if TYPE_CHECKING:
+    from . import symbolic
+    from .trace_tables import trace_table
 
 try:
     __version__ = version("tapead")
@@ -62,3 +67,13 @@ __all__ = [
     "vhp",
     "vjp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is not needed for gradients when it is first asked for."""
+    if name == "symbolic":
+        return import_module(".symbolic", __name__)
+    if name == "trace_table":
+        found = globals()[name] = import_module(".trace_tables", __name__).trace_table
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

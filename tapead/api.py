@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,15 +13,18 @@ from .binding import Binding, idle, let_call
 from .calling import check_callable, chosen_arguments, name_of, places_of
 from .errors import TapeadLinAlgError, TapeadNotImplementedError, TapeadTypeError, TapeadValueError
 from .finite import look_at_result, watching
-from .graph import LIMIT, Graph
 from .kernels import objects
 from .nested import check_differentiable, grad_on_tape
 from .profiling import Profile
 from .record import ForeignTape, current, live_recordings
 from .replayed import MAX_TRACES, Traces, check_out, graph_call, profile_call
+from .tape import NODES_SHOWN
 from .tensor import Tensor
 from .trace import OwnRule, Trace, run_anew
 from .tree import PLAIN, Reader, argument_names, flatten, normal, reader, signature, unflatten
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 
 class Differentiated:
@@ -100,7 +103,7 @@ class Differentiated:
         """The seconds that tracing took so far."""
         return self.traces.seconds
 
-    def graph(self, *args: Any, colour: str | None = None, limit: int | None = LIMIT, **kwargs: Any) -> Graph:
+    def graph(self, *args: Any, colour: str | None = None, limit: int | None = NODES_SHOWN, **kwargs: Any) -> Graph:
         """Give the computational graph of a call, or (without arguments) of the last one, to be drawn.
 
         It shows what runs forward, after the passes; frames hold the instructions of one row. colour="time" measures

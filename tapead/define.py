@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .adjoint import pull
 from .errors import TapeadTypeError, TapeadValueError
 from .finite import look_at_result, watching
-from .graph import LIMIT, Graph, graph_of
-from .markup import table
-from .nodes import Nodes
 from .program import Program
 from .record import Recording
-from .tape import describe
+from .tape import NODES_SHOWN, describe
 from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .graph import Graph
+    from .nodes import Nodes
 
 
 class Tape(Recording):
@@ -131,13 +132,15 @@ class Tape(Recording):
         return self.structural(name, *operands)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
-        return Nodes(self).listing()
+        return self.nodes().listing()
 
     def _repr_html_(self) -> str:
-        title = f"Tape of {len(self):,} instructions"
-        return table(title, ("node", "formula", "type", "line"), Nodes(self).cells())
+        from .markup import table
 
-    def graph(self, limit: int | None = LIMIT) -> Graph:
+        title = f"Tape of {len(self):,} instructions"
+        return table(title, ("node", "formula", "type", "line"), self.nodes().cells())
+
+    def graph(self, limit: int | None = NODES_SHOWN) -> Graph:
         """Give the computational graph of what was recorded, to be drawn; results are what nothing reads.
 
         Of a long tape, repetitions and the middle are left out, so that about `limit` nodes are shown; None shows all.
@@ -157,7 +160,15 @@ class Tape(Recording):
           v1 --> v3
         <BLANKLINE>
         """
-        return graph_of(Nodes(self), limit=limit)
+        from .graph import graph_of
+
+        return graph_of(self.nodes(), limit=limit)
+
+    def nodes(self) -> Nodes:
+        """Give what was recorded as nodes: values by name, v1, v2, ..., and how they are computed."""
+        from .nodes import Nodes
+
+        return Nodes(self)
 
     def where_recorded(self, instruction: int) -> str:
         """Say where in the user's code an instruction was recorded."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .errors import TapeadValueError
-from .graph import LIMIT, Graph, Group, graph_of
+from .graph import Graph, Group, graph_of
 from .markup import time_text
 from .nodes import Nodes
 from .order import REVERSE, TURN
 from .plan import Plan
-from .tape import Wengert
+from .tape import NODES_SHOWN, Wengert
 
 
 def graph_of_plan(
@@ -19,7 +19,7 @@ def graph_of_plan(
     outputs: Sequence[int],
     labels: Mapping[int, str],
     seconds: Sequence[float] | None = None,
-    limit: int | None = LIMIT,
+    limit: int | None = NODES_SHOWN,
 ) -> Graph:
     """Make the graph of what is left of a tape in its plan; outputs are buffers, labels name storages, seconds are the rows'."""
     if seconds is not None and len(seconds) != len(plan.rows):

@@ -14,10 +14,8 @@ from .errors import TapeadGraphvizError, TapeadModuleNotFoundError, TapeadValueE
 from .extras import require
 from .folding import fold, told
 from .nodes import GUARD, VIEW, WRITE, Node, Nodes
-from .tape import CONSTANT, INPUT
+from .tape import CONSTANT, INPUT, NODES_SHOWN
 
-#: nodes that a picture shows unless told otherwise
-LIMIT = 60
 #: characters of a formula that a picture shows
 LONGEST = 64
 #: a graph of more steps from first to last than this is drawn downwards
@@ -49,7 +47,7 @@ class Graph:
     groups: tuple[Group, ...] = ()
     notes: Mapping[int, str] = field(default_factory=dict)
     shades: Mapping[int, float] = field(default_factory=dict)
-    limit: int | None = LIMIT
+    limit: int | None = NODES_SHOWN
 
     @cached_property
     def picture(self) -> Picture:
@@ -118,7 +116,7 @@ def graph_of(
     groups: Sequence[Group] = (),
     notes: Mapping[int, str] | None = None,
     shades: Mapping[int, float] | None = None,
-    limit: int | None = LIMIT,
+    limit: int | None = NODES_SHOWN,
 ) -> Graph:
     """Make the graph of nodes; outputs are nodes to mark as results, else those that nothing reads.
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import TapeadIndexError, TapeadLinAlgError, TapeadMemoryError, TapeadValueError
-from .framing import graph_of_plan
-from .graph import LIMIT, Graph
 from .kernels import library
 from .kernels.constants import (
     ADJOINTS,
@@ -42,11 +40,12 @@ from .kernels.constants import (
     ZERO_COUNT,
     ZERO_FROM,
 )
-from .markup import table
-from .nodes import Nodes
 from .parallel import pool_table
 from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner, Row
-from .tape import CONSTANT, STORED, Wengert, describe
+from .tape import CONSTANT, NODES_SHOWN, STORED, Wengert, describe
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 #: sweeps over more elements than this let go of the interpreter lock
 LONG = 4096
@@ -213,17 +212,22 @@ class Program:
         self,
         labels: Mapping[int, str] | None = None,
         seconds: Sequence[float] | None = None,
-        limit: int | None = LIMIT,
+        limit: int | None = NODES_SHOWN,
     ) -> Graph:
         """Give the computational graph of what is left after the passes, to be drawn: rows as frames around instructions.
 
         labels name inputs by their places; seconds, one for each row, colour by time. See `Tape.graph` for limit.
         """
+        from .framing import graph_of_plan  # here, as are other pictures' modules: importing tapead stays light
+
         names = {self.inputs[i]: label for i, label in (labels or {}).items()}
         outputs = [*([] if self.target is None else [self.target]), *self.outputs]
         return graph_of_plan(self.plan, self.tape, outputs, names, seconds, limit)
 
     def _repr_html_(self) -> str:
+        from .markup import table
+        from .nodes import Nodes
+
         rows, arena = len(self.plan.rows), self.arena_bytes
         title = f"Program of {self.plan.needed:,} instructions, run as {rows:,} rows in an arena of {arena:,} bytes"
         return table(title, ("node", "formula", "type", "line"), Nodes(self.tape).cells())

@@ -7,22 +7,24 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from .binding import Binding, idle, let_call
 from .errors import TapeadTypeError, TapeadValueError
 from .finite import watching
-from .graph import LIMIT, Graph
 from .kernels import library, objects
 from .profiling import Profile, profile_trace
 from .program import GuardFailed
 from .record import ForeignTape, current, live_recordings
-from .tape import Place
+from .tape import NODES_SHOWN, Place
 from .tensor import Tensor
 from .trace import Trace, run_anew
 from .tree import PLAIN, Reader, flatten, normal, reader, signature
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 #: how many traces a function keeps, unless told otherwise
 MAX_TRACES = 64
@@ -196,7 +198,7 @@ class Replayed:
             x[...] = made
         return out
 
-    def graph(self, *args: Any, colour: str | None = None, limit: int | None = LIMIT, **kwargs: Any) -> Graph:
+    def graph(self, *args: Any, colour: str | None = None, limit: int | None = NODES_SHOWN, **kwargs: Any) -> Graph:
         """Give the computational graph of a call, or of the last one; see `tapead.grad(f).graph`."""
         return graph_call(self, partial(self, *args, **kwargs), args, kwargs, colour, limit)
 

@@ -14,6 +14,9 @@ from .kernels import table
 from .kernels.constants import B1, F4, F8, I8
 from .kernels.table import Layout, Op
 
+#: nodes that the picture of a graph shows unless told otherwise
+NODES_SHOWN = 60
+
 INPUT, VALUE, CONSTANT = "input", "value", "constant"
 
 #: a place in the user's code: code object and instruction within it

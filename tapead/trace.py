@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .binding import Binding, bind
 from .calling import call, checked_output, function_code, parameter_names, split
 from .finite import watching
-from .graph import LIMIT, Graph
 from .kernels.table import Structural
 from .passes import OWN
 from .program import Program
 from .record import COPY, Recording, find_tensor
 from .switches import collector_paused
-from .tape import Place
+from .tape import NODES_SHOWN, Place
 from .tensor import Tensor
 from .tree import argument_names, flatten, is_traced, unflatten
+
+if TYPE_CHECKING:
+    from .graph import Graph
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class Trace:
         return slopes.copy() if type(leaves[self.traced[self.program.wrt[k]]]) is np.ndarray else slopes[()]
 
     def graph(
-        self, function: Callable[..., Any], seconds: Sequence[float] | None = None, limit: int | None = LIMIT
+        self, function: Callable[..., Any], seconds: Sequence[float] | None = None, limit: int | None = NODES_SHOWN
     ) -> Graph:
         """Give the computational graph of the program; inputs are called as the function calls them."""
         names = parameter_names(function, self.arguments)

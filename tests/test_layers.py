@@ -22,7 +22,7 @@ sources
 expression
 vocabulary
 __init__
-trace_table
+trace_tables
 slopes trace_rows
 explanation
 primitive_check
@@ -185,9 +185,23 @@ def test_import_is_light():
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new & {'rich', 'sklearn', 'sympy', 'graphviz', 'jax', 'torch', 'matplotlib', 'pandas', 'pytest'}))\n"
         "print(library.seconds)\n"
+        "pictures = ('graph', 'nodes', 'trace_tables', 'symbolic')\n"
+        "print([name for name in pictures if f'tapead.{name}' in sys.modules])\n"
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["[]", "{}"]
+    assert done.stdout.splitlines() == ["[]", "{}", "[]"]
+
+
+def test_what_is_imported_late_is_there():
+    done = python(
+        "import tapead.trace_tables, tapead\n"
+        "print(callable(tapead.trace_table), tapead.symbolic.__name__, hasattr(tapead, 'nothing'))\n"
+        "names = {}\n"
+        "exec('from tapead import *', names)\n"
+        "print(set(tapead.__all__) <= set(names))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["True tapead.symbolic False", "True"]
 
 
 def test_import_compiles_nothing():

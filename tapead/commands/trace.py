@@ -14,7 +14,7 @@ from ..errors import CommandError, ExpressionError, TapeadError, TapeadModuleNot
 from ..expression import parse
 from ..screen import screen_for
 from ..sources import check_names, explained, load_function, matched, names_function, nearest, one_line, read_values
-from ..trace_table import TraceTable, trace_table
+from ..trace_tables import TraceTable, trace_table
 
 
 def add(parser: argparse.ArgumentParser) -> None:

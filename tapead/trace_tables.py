@@ -15,13 +15,13 @@ from .calling import function_code, name_of, names_for
 from .errors import TapeadTypeError, TapeadValueError
 from .figures import norm, plain, value_text
 from .formulas import adjoint_name
-from .graph import LIMIT, Graph, Group, graph_of
+from .graph import Graph, Group, graph_of
 from .markup import table
 from .nodes import GUARD
 from .observation import Observation, observe
 from .screen import PlainScreen, Screen
 from .slopes import SlopeCheck, checks_of
-from .tape import CONSTANT
+from .tape import CONSTANT, NODES_SHOWN
 from .trace_rows import TraceRow, bar_latex, label_latex, name_latex, or_zero, rows_of, warnings_of
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class TraceTable:
             "warnings": list(self.warnings),
         }
 
-    def graph(self, colour: str | None = None, limit: int | None = LIMIT) -> Graph:
+    def graph(self, colour: str | None = None, limit: int | None = NODES_SHOWN) -> Graph:
         """Give the computational graph with the values in it; colour="adjoint" shades nodes by the size of their adjoints.
 
         The frames are the blocks. Raises ValueError for another colour, or a limit below 8.
