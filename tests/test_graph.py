@@ -16,7 +16,7 @@ import tapead
 from tapead.drawing import Box, Frame, Picture, dot_text, mermaid_text, shade_colour
 from tapead.errors import TapeadError, TapeadGraphvizError
 from tapead.folding import Stretch, fold, told
-from tapead.graph import LIMIT, Group, graph_of
+from tapead.graph import NODES_SHOWN, Group, graph_of
 from tapead.kernels.clock import clock
 from tapead.nodes import Nodes
 from tapead.program import Program
@@ -374,12 +374,12 @@ def irregular(x):
 )
 def test_folding_accounts_for_all(f, x, expected):
     tape = tape_of(f, x)
-    for limit in (8, 20, LIMIT, 200):
+    for limit in (8, 20, NODES_SHOWN, 200):
         graph = tape.graph(limit=limit)
         assert accounted(graph) == len(tape)
         assert len(graph.picture.boxes) <= limit + 1
         assert kinds(graph).count("result") == 1
-        if limit == LIMIT and expected:
+        if limit == NODES_SHOWN and expected:
             assert [text.replace(" 296 ", " 297 ") for text in left_out(graph)] == expected
     if f is irregular:
         assert re.fullmatch(r"… 2,9\d\d instructions left out", left_out(tape.graph())[-1])
