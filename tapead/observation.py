@@ -142,7 +142,7 @@ class _Noted(Adjoints):
         if reverse:
             seeds = [(x, recording.tensor(np.ones(x.shape, x.dtype))) for x in outputs]
         super().__init__(recording, 0, seeds, variables, len(seen.nodes.operands))
-        self._used: list[tuple[int, int]] = []
+        self._used: set[int] = set()  # operands of the instruction at hand whose parts are noted
 
     def run(self) -> None:
         super().run()
@@ -175,7 +175,7 @@ class _Noted(Adjoints):
         return np.array(held).reshape(-1)
 
     def _reverse(self, k: int) -> None:
-        self._at, self._used = k, []
+        self._at, self._used = k, set()
         for node in _complete(self.nodes, k):
             s = node.storage
             if node.kind in (JOIN, WRITE) or s in self.values:
@@ -199,8 +199,8 @@ class _Noted(Adjoints):
             shape = self.recording.buffers[buffer].shape
             contribution = self._summed(contribution, shape)
             operands = self.recording.operand_buffers[k]
-            place = next(i for i, b in enumerate(operands) if b == buffer and (k, i) not in self._used)
-            self._used.append((k, place))
+            place = next(i for i, b in enumerate(operands) if b == buffer and i not in self._used)
+            self._used.add(place)
             source = self.nodes.operands[k][place]
             value = np.array(contribution._value).reshape(self.nodes[source].shape)[()]
             write = self.recording.ops[k].name in WRITES

@@ -185,26 +185,17 @@ class TraceTable:
         labels = [] if self.mode == "reverse" else [row.label for row in self.rows if row.label in self._chosen()]
         labels = labels[:INPUTS_SHOWN]
         shapes = {row.label: row.shape for row in self.rows if row.label}
-        more: list[tuple[str, Callable[[TraceRow], str]]] = [
-            *(
-                (
-                    f"along {label}" if shapes[label] else f"∂/∂{label}",
-                    lambda row, label=label: self._number(row.tangents[label]) if row.tangents else "",
-                )
-                for label in labels
-            ),
-            ("type", lambda row: row.type if row.kind != GUARD else ""),
-            ("block", lambda row: "" if row.block is None else str(row.block)),
-            ("line", lambda row: row.place),
-        ]
-        shown = [
-            (title, cell)
-            for title, cell in more
-            if title not in ("type", "block", "line")
-            or (title == "type" and any(row.shape or row.type != "float64" for row in self.rows if row.kind != GUARD))
-            or (title == "block" and any(row.block is not None for row in self.rows))
-            or (title == "line" and any(row.place for row in self.rows))
-        ]
+
+        def along(label: str) -> Callable[[TraceRow], str]:
+            return lambda row: self._number(row.tangents[label]) if row.tangents else ""
+
+        shown = [(f"along {label}" if shapes[label] else f"∂/∂{label}", along(label)) for label in labels]
+        if any(row.shape or row.type != "float64" for row in self.rows if row.kind != GUARD):
+            shown.append(("type", lambda row: row.type if row.kind != GUARD else ""))
+        if any(row.block is not None for row in self.rows):
+            shown.append(("block", lambda row: "" if row.block is None else str(row.block)))
+        if any(row.place for row in self.rows):
+            shown.append(("line", lambda row: row.place))
         cells: Cells = []
         for row in _ends(self.rows, ROWS_SHOWN):
             if row is None:
