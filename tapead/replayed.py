@@ -141,14 +141,14 @@ class Replayed:
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         if out is not None:
             return self._into(out, self(*args, **kwargs))
-        known_best = self._bound
-        if known_best is not None and not kwargs and not watching():
-            latest, bound, read = known_best
+        latest = self._bound
+        if latest is not None and not kwargs and not watching():
+            trace, binding, read = latest
             known: list[Any] = []
             if read.read(args, known):
-                replayed = bound.replay(bound, known, None)
+                replayed = binding.replay(binding, known, None)
                 if replayed is not None:
-                    return latest.assembled(replayed[1])
+                    return trace.assembled(replayed[1])
         leaves, structure = flatten((args, kwargs))
         if Tensor in map(type, leaves):
             current("a traced value as an argument")

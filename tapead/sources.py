@@ -86,12 +86,10 @@ def _load_module(path: Path) -> ModuleType:
     """Run a Python file as a module; what it imports from its own folder is found, and what it prints goes to stderr."""
     if not path.exists():
         raise CommandError(f"there is no file {path}")
-    if path.suffix != ".py" or not path.is_file():
-        raise CommandError(f"{path} is no Python file: its name must end in .py")
     name = f"tapead.files.{path.stem}"  # a file may be called as a module that is in use, numpy.py or so
     spec = importlib.util.spec_from_file_location(name, path.resolve())
-    assert spec is not None
-    assert spec.loader is not None
+    if path.suffix != ".py" or not path.is_file() or spec is None or spec.loader is None:
+        raise CommandError(f"{path} is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     folder = str(path.resolve().parent)
     sys.path.append(folder)
