@@ -1,7 +1,6 @@
 """tapead: gradients of ordinary NumPy code, by a tape that numba sweeps."""
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from . import numpy
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
     from . import symbolic
     from .trace_tables import trace_table
 
-try:
-    __version__ = version("tapead")
-except PackageNotFoundError:  # an uninstalled checkout
-    __version__ = "0+unknown"
+    __version__: str
 
 __all__ = [
     "PASSES",
@@ -71,9 +67,24 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what is not needed for gradients when it is first asked for."""
-    if name == "symbolic":
-        return import_module(".symbolic", __name__)
-    if name == "trace_table":
-        found = globals()[name] = import_module(".trace_tables", __name__).trace_table
-        return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: Any
+    match name:
+        case "symbolic":
+            found = import_module(".symbolic", __name__)
+        case "trace_table":
+            found = import_module(".trace_tables", __name__).trace_table
+        case "__version__":
+            found = _version()
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(__name__)
+    except PackageNotFoundError:  # an uninstalled checkout
+        return "0+unknown"
