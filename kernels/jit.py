@@ -4,14 +4,16 @@ Only entry points (in the generated files) are called from Python, so what they 
 leaving those out saves a tenth of the compile time. NumPy's error model: division by zero gives inf or NaN.
 """
 
+import pickle
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from numba import njit, types
 from numba.core import untyped_passes
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _SourceFileBackedLocatorMixin
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
@@ -135,6 +137,25 @@ class _Cache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
+
+
+class _Source(_SourceFileBackedLocatorMixin):
+    def __init__(self, file: Path) -> None:
+        self._py_file = str(file)
+
+
+def source_stamp(source: Path) -> Any:
+    """Give what numba knows a source file by, as it is now."""
+    return _Source(source).get_source_stamp()  # type: ignore[no-untyped-call, unused-ignore]
+
+
+def lists_code_of(index: Path, source: Path) -> bool:
+    """Whether an index of numba's cache lists code that was compiled from a source file as it is now."""
+    file = IndexDataCacheFile(str(index.parent), index.stem, source_stamp(source))
+    try:
+        return bool(file._load_index())  # type: ignore[attr-defined, unused-ignore]
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return False
 
 
 class _Loaded(JITCodeLibrary):

@@ -47,7 +47,7 @@ class Scaled(Bands):
         if len({recording.buffers[b].dtype for b in (*operands, target)}) > 1:
             return False
         if op is CHAIN:
-            made = self._multiplied(*operands, target)
+            made = self._multiplied(operands[0], operands[1], target)
         elif op is NEGATIVE or op in SUMS:
             made = self._combined(k, target)
         else:
