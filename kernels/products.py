@@ -32,6 +32,8 @@ NOTHING, ROWS_OF_C, COLUMNS_OF_C, TERMS = range(4)
 
 #: how many terms of a sum are done before the next row or column is
 DEPTH = 256
+#: products of so many terms are done by BLAS on one thread, which gains nothing over loops of our own
+ALONE = 1 << 18
 
 # ---- loops: c (m, n) = or += a (m, k) b (k, n); rows of c have no gaps ---------------------------------------------
 
@@ -369,10 +371,11 @@ def chosen(step: Step) -> tuple[Step, int]:
     if step.c.strides[1] != 1 and step.n != 1:
         step = step.turned
     m, n, k = step.m, step.n, step.k
-    volume, wide = m * n * k, 8 if step.number == F8 else 1
+    volume, most = m * n * k, ALONE if step.number == F8 else ALONE >> 5
     if step.right.strides[1] == 1 or n == 1:
-        return step, TILES if volume <= 8192 * wide or m * n <= 256 else BLAS
-    return step, TILES if volume <= 4096 * wide and n * min(k, DEPTH) <= 4096 else BLAS
+        return step, TILES if volume <= most or m * n <= 256 else BLAS
+    packed, pays = n * min(k, DEPTH) <= 4096, m >= 40 or volume <= most >> 3
+    return step, TILES if packed and pays and volume <= most else BLAS
 
 
 def words_of(step: Step, way: int) -> list[int]:
