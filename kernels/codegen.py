@@ -280,7 +280,7 @@ def entry(group: str) -> str:
 SWEEPS = '''"""The sweeps, compiled: as Python calls them, and behind the calls of differentiated functions."""
 
 from .constants import CLEAR_CODE, INNER, JOB, JOB_PARAMETERS, JOB_PARTS, JOB_VALUES, PART, PARTS, POOL
-from .constants import STRIP, STRIP_START, STRIP_STOP, STRIPS
+from .constants import STRIP, STRIP_TOTAL, STRIP_START, STRIP_STOP, STRIPS
 from .jit import callable_kernel, entry_point, kernel
 from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE, OUT, TUPLE, TYPE
 from .pointers import as_i4, as_i8, call1, call2, call4, call_kernel
@@ -352,11 +352,11 @@ def clear(p, values, adjoints, services):
 def strips(p, values, adjoints, services):
     """Run rows strip by strip: all of them for one strip, then for the next; as a whole where threads can share them.
 
-    Parameters: their own place in the pool, the first row and how many, strips, elements, what a strip is a multiple of.
+    Parameters: their own place in the pool, the first row and how many, strips, items, what a strip is a multiple of.
     """
     pool, p, own = p - 8 * as_i8(p)[0], as_i8(p), as_i8(services)
     rows = as_i8(own[INNER] + 16 * p[1])
-    own[STRIPS] = p[3] if as_i8(own[POOL])[THREADS] <= 1 else 1
+    own[STRIPS], own[STRIP_TOTAL] = p[3] if as_i8(own[POOL])[THREADS] <= 1 else 1, p[4]
     status = 0
     for strip in range(own[STRIPS]):
         own[STRIP], own[STRIP_START] = strip, bound(p[4], p[5], strip, own[STRIPS])
