@@ -458,11 +458,11 @@ def matmul_words(operands: Sequence[Layout], results: Sequence[Layout], paramete
 
 
 def matmul_items(operands: Sequence[Layout], results: Sequence[Layout]) -> tuple[int, tuple[int, ...]]:
-    """Give the matrices along the first batch axis, or the rows that meet a vector, unless BLAS does (and shares) a step."""
+    """Give the matrices along the first batch axis, unless they are large enough for BLAS; or the rows that meet a vector."""
     z = results[0]
     batch = len(z.shape) > 2
     for step, way in [step for sweep in steps(operands, results, 0) for step in sweep]:
-        if way == BLAS or (way != CLEAR and step.strips == NOTHING):
+        if (way == BLAS and batch) or (way != CLEAR and step.strips == NOTHING):
             return 0, ()
 
     def along(x: Layout, vector: bool) -> int:

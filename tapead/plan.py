@@ -14,6 +14,7 @@ from .blocks import COPY, Block, Code, carriers, is_dear, read_back
 from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
 from .kernels.constants import (
     ADJOINT,
+    CLEAR,
     F4,
     F8,
     I8,
@@ -27,7 +28,7 @@ from .passes import simplify, without_rules
 from .scalars import Scalars
 from .strips import LARGE, Line, Row, Touch, in_strips, touch
 from .switches import passes_on
-from .tape import CONSTANT, INPUT, STORED, Wengert
+from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
 
 ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
@@ -327,18 +328,30 @@ class Planner:
         self._lines.append(Line(row, kind, tuple(instructions), frozenset(self._uses), items, touches, address))
         self._uses.clear()
 
+    def _lasting(self) -> set[tuple[int, bool]]:
+        """Give the values and adjoints that are there before the first row, or are read after the last."""
+        given = {s for s, storage in enumerate(self.tape.storages) if storage.kind != VALUE}
+        return {(s, False) for s in given | self.kept} | {(s, True) for s in self.wrt}
+
     def _number_rows(self) -> None:
         """Give the rows their order; those that can run strip by strip become one."""
         plan, lines = self.plan, self._lines
+        items = [ITEM[storage.number] for storage in self.tape.storages]
         if self._large:
-            items = [ITEM[storage.number] for storage in self.tape.storages]
-            lines = list(in_strips(lines, items, self._large))
+            lines = list(in_strips(lines, items, self._large, self._lasting()))
         self._spans: dict[tuple[int, bool], tuple[int, int]] = {}  # (storage, adjoint) -> first and last row
         for r, line in enumerate(lines):
             for use in line.uses:
                 self._spans[use] = self._spans.get(use, (r, r))[0], r
             if line.inside:
                 words = [len(plan.pool), len(plan.inner), len(line.inside), line.strips, line.items, line.unit]
+                passing = [
+                    (int(adjoint), b, size * items[s])
+                    for s, adjoint, size in line.passing
+                    for b, storage in enumerate(self.storage_of)
+                    if storage == s
+                ]
+                words += [len(passing), *chain.from_iterable(passing)]
                 line.row = (*line.row[:2], self._words(words))
                 plan.inner += [inner.row for inner in line.inside]
             if line.address is not None:
@@ -420,6 +433,7 @@ class Planner:
                 )
                 for k, e in enumerate(code.entries)
             ]
+            touches = [t._replace(clears=e.mode >= CLEAR) for t, e in zip(touches, code.entries, strict=True)]
         items = code.space[0] if code.space else 0
         self._row((f"blocks_{NAMES[code.number]}", "block", self._words(words)), kind, instructions, items, touches)
 
@@ -447,7 +461,9 @@ class Planner:
                 self._use(s, True)
         for s in outside:
             self._use(s, False)
-        self._row((f"scalars_{NAMES[group.number]}", what, place), what, group.instructions)
+        touched = {s for k in group.instructions for s in (*self.reads[k], *self.writes[k])} if self._large else ()
+        touches = [Touch(s, adjoint, True) for s in touched for adjoint in (False, True)]
+        self._row((f"scalars_{NAMES[group.number]}", what, place), what, group.instructions, touches=touches)
 
     # ---- single instructions -------------------------------------------------------------------------------------------
 
@@ -561,7 +577,8 @@ class Planner:
                 if (storage, adjoint) in self._uses:
                     writes = (what == FORWARD) if i >= len(operands) else adjoint
                     touches.append(touch(storage, adjoint, writes, offset, shape, (stride, *steps[1:])))
-        return items, touches
+        written = [t.storage for t in touches if t.adjoint]
+        return (items if len(set(written)) == len(written) else 0), touches  # a step of a product runs before the next one
 
     # ---- where things lie ----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ items before the next one begins.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ UNIT = 8
 class Touch(NamedTuple):
     """What a row touches of a storage's values or adjoints: at each item `size` elements from `low`, moved on by `step`.
 
-    A step of 0: any of them at any item.
+    A step of 0: any of them at any item. `clears`: all are zeroed before the first item.
     """
 
     storage: int
@@ -33,7 +34,8 @@ class Touch(NamedTuple):
     writes: bool
     low: int = 0
     step: int = 0
-    size: int = 0
+    size: int = 1
+    clears: bool = False
 
     def of_items(self, count: int) -> Touch:
         """Give what is touched at so many items at a time."""
@@ -56,7 +58,8 @@ class Line:
     """A row and what the planner knows of it: which storages it uses (values or adjoints), and how.
 
     It can be done a few of its items at a time (0: as a whole only). What has no `touches` stays where it is. A line
-    with others `inside` runs these strip by strip.
+    with others `inside` runs these strip by strip; each strip of its `passing` (storage, adjoint, elements of an item) lies
+    where the first does.
     """
 
     row: Row
@@ -67,6 +70,7 @@ class Line:
     touches: Sequence[Touch] | None = None
     address: int | None = None  # of a kernel that is in no group
     inside: list[Line] = field(default_factory=list)
+    passing: list[tuple[int, bool, int]] = field(default_factory=list)
     strips: int = 1
     unit: int = 1
 
@@ -74,15 +78,23 @@ class Line:
 class _Run:
     """Lines that could run together, as they come."""
 
-    def __init__(self, bytes_of: Sequence[int], large: Collection[int]) -> None:
-        self.bytes_of, self.large = bytes_of, large
+    def __init__(self, bytes_of: Sequence[int], large: Collection[int], users: Mapping[tuple[int, bool], int]) -> None:
+        self.bytes_of, self.large, self.users = bytes_of, large, users
         self.lines: list[Line] = []
         self._items = 0
         self._touched: dict[tuple[int, bool], list[tuple[Touch, int]]] = {}
 
     def is_free_of(self, line: Line) -> bool:
         """Whether a line neither depends on those of the run nor they on it."""
-        return all(not (t.writes or u.writes) for t in line.touches or () for u, _ in self._met(t))
+        if line.touches is None:
+            return not self.lines
+        return all(not (t.writes or u.writes) for t in line.touches for u, _ in self._met(t))
+
+    def add(self, line: Line) -> None:
+        """Add a line."""
+        self.lines.append(line)
+        for t in line.touches or ():
+            self._touched.setdefault(t[:2], []).append((t, line.items))
 
     def takes(self, line: Line) -> bool:
         """Add a line to the run if it can go together with all others."""
@@ -96,9 +108,7 @@ class _Run:
         if self._bytes(items, [(t, line.items) for t in line.touches]) > LARGE:
             return False
         self._items = items
-        self.lines.append(line)
-        for t in line.touches:
-            self._touched.setdefault(t[:2], []).append((t, line.items))
+        self.add(line)
         return True
 
     def is_large(self, line: Line) -> bool:
@@ -129,7 +139,21 @@ class _Run:
         instructions = tuple(dict.fromkeys(k for line in lines for k in line.instructions))
         uses = frozenset(use for line in lines for use in line.uses)
         kind = kinds.pop() if len(kinds) == 1 else TURN
-        return [Line(("sweeps", "strips", 0), kind, instructions, uses, items, None, None, lines, strips, unit)]
+        row = "sweeps", "strips", 0
+        passing = list(self._passing(items, lines))
+        return [Line(row, kind, instructions, uses, items, None, None, lines, passing, strips, unit)]
+
+    def _passing(self, items: int, lines: list[Line]) -> Iterator[tuple[int, bool, int]]:
+        """Give what only these lines use, item by item: nobody will read it once its strip is done."""
+        found: dict[tuple[int, bool], list[tuple[Touch, int]]] = {}
+        for line in lines:
+            for t in line.touches or ():
+                found.setdefault(t[:2], []).append((t, line.items // items))
+        for use, touches in found.items():
+            steps = {t.step * count for t, count in touches}
+            alone = self.users[use] == sum(use in line.uses for line in lines)
+            if alone and len(steps) == 1 and 0 not in steps and not any(t.clears for t, _ in touches):
+                yield *use, steps.pop()
 
     def _met(self, t: Touch) -> Sequence[tuple[Touch, int]]:
         return self._touched.get(t[:2], ())
@@ -145,23 +169,30 @@ class _Run:
 def _apart(a: Touch, b: Touch) -> bool:
     """Whether what is touched at one item is touched at no other."""
     reach = max(a.low + a.size, b.low + b.size) - min(a.low, b.low)
-    return a.step == b.step and reach <= a.step
+    return a.step == b.step and 0 < reach <= a.step
 
 
-def in_strips(lines: Sequence[Line], bytes_of: Sequence[int], large: Collection[int]) -> Iterator[Line]:
-    """Join lines that can run strip by strip; `bytes_of` are those of a storage's element, `large` the large storages.
+def in_strips(
+    lines: Sequence[Line], bytes_of: Sequence[int], large: Collection[int], kept: Collection[tuple[int, bool]]
+) -> Iterator[Line]:
+    """Join lines that can run strip by strip; what lies between them comes before them, or after them where it must.
 
-    What lies between them and has nothing to do with them comes before them.
+    `bytes_of` are those of a storage's element, `large` the large storages, `kept` what is read after all lines.
     """
-    run = _Run(bytes_of, large)
+    users = Counter(use for uses in [kept, *(line.uses for line in lines)] for use in uses)
+    run, after = _Run(bytes_of, large, users), _Run(bytes_of, large, users)
     for line in lines:
-        free = line.touches is not None and run.is_free_of(line)
-        if (run.is_large(line) or not free) and run.takes(line):
+        is_large, is_next = run.is_large(line), after.is_free_of(line)
+        free = is_next and run.is_free_of(line)
+        if is_next and (is_large or not free) and run.takes(line):
             continue
-        if not free:
-            yield from run.close()
-            run = _Run(bytes_of, large)
-            if run.takes(line):
-                continue
-        yield line
-    yield from run.close()
+        if free:
+            yield line
+        elif line.touches is not None and not is_large:
+            after.add(line)
+        else:
+            yield from (*run.close(), *after.lines)
+            run, after = _Run(bytes_of, large, users), _Run(bytes_of, large, users)
+            if not run.takes(line):
+                yield line
+    yield from (*run.close(), *after.lines)
