@@ -51,6 +51,7 @@ class Plan:
     addresses: dict[int, int] = field(default_factory=dict)  # row -> the address of a kernel that is in no group
     inner: list[Row] = field(default_factory=list)  # what rows of strips run, again and again
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
+    blocks: list[str] = field(default_factory=list)  # of each block, within strips or not
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
     needed: int = 0  # instructions left after the passes
@@ -329,9 +330,9 @@ class Planner:
         self._uses.clear()
 
     def _lasting(self) -> set[tuple[int, bool]]:
-        """Give the values and adjoints that are there before the first row, or are read after the last."""
+        """Give the values and adjoints that are there (or zero) before the first row, or are read after the last."""
         given = {s for s, storage in enumerate(self.tape.storages) if storage.kind != VALUE}
-        return {(s, False) for s in given | self.kept} | {(s, True) for s in self.wrt}
+        return {(s, False) for s in given | self.kept} | {(s, True) for s in {*self.wrt, *self._zeros}}
 
     def _number_rows(self) -> None:
         """Give the rows their order; those that can run strip by strip become one."""
@@ -359,7 +360,9 @@ class Planner:
             plan.rows.append(line.row)
             plan.kinds.append(line.kind)
             plan.instructions.append(line.instructions)
-            plan.touched.append(sum(self._bytes(s) for part in line.inside or [line] for s, _ in part.uses))
+            parts = line.inside or [line]
+            plan.blocks += [part.kind for part in parts if part.row[1] == "block"]
+            plan.touched.append(sum(self._bytes(s) for part in parts for s, _ in part.uses))
 
     def _bytes(self, s: int) -> int:
         storage = self.tape.storages[s]
@@ -567,18 +570,13 @@ class Planner:
             return 0, None if op.address else [Touch(s, adjoint, True) for s, adjoint in self._uses]
         touches = []
         for i, (b, stride) in enumerate(zip(buffers, strides, strict=True)):
-            storage, offset, shape, steps = (
-                (buffer := tape.buffers[b]).storage,
-                buffer.offset,
-                buffer.shape,
-                buffer.strides,
-            )
+            x = tape.buffers[b]
             for adjoint in (False, True):
-                if (storage, adjoint) in self._uses:
+                if (x.storage, adjoint) in self._uses:
                     writes = (what == FORWARD) if i >= len(operands) else adjoint
-                    touches.append(touch(storage, adjoint, writes, offset, shape, (stride, *steps[1:])))
-        written = [t.storage for t in touches if t.adjoint]
-        return (items if len(set(written)) == len(written) else 0), touches  # a step of a product runs before the next one
+                    touches.append(touch(x.storage, adjoint, writes, x.offset, x.shape, (stride, *x.strides[1:])))
+        adjoints = [t.storage for t in touches if t.adjoint]
+        return items if len(set(adjoints)) == len(adjoints) else 0, touches  # two operands' adjoints come one by one
 
     # ---- where things lie ----------------------------------------------------------------------------------------------
 

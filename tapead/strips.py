@@ -74,6 +74,11 @@ class Line:
     strips: int = 1
     unit: int = 1
 
+    @property
+    def reach(self) -> set[tuple[int, bool]]:
+        """All values and adjoints that it reads or writes, the numbers of scalar runs among them."""
+        return {*self.uses, *(t[:2] for t in self.touches or ())}
+
 
 class _Run:
     """Lines that could run together, as they come."""
@@ -151,7 +156,7 @@ class _Run:
                 found.setdefault(t[:2], []).append((t, line.items // items))
         for use, touches in found.items():
             steps = {t.step * count for t, count in touches}
-            alone = self.users[use] == sum(use in line.uses for line in lines)
+            alone = self.users[use] == sum(use in line.reach for line in lines)
             if alone and len(steps) == 1 and 0 not in steps and not any(t.clears for t, _ in touches):
                 yield *use, steps.pop()
 
@@ -179,7 +184,7 @@ def in_strips(
 
     `bytes_of` are those of a storage's element, `large` the large storages, `kept` what is read after all lines.
     """
-    users = Counter(use for uses in [kept, *(line.uses for line in lines)] for use in uses)
+    users = Counter(use for uses in [kept, *(line.reach for line in lines)] for use in uses)
     run, after = _Run(bytes_of, large, users), _Run(bytes_of, large, users)
     for line in lines:
         is_large, is_next = run.is_large(line), after.is_free_of(line)
