@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -110,7 +110,7 @@ class _Run:
             for u, count in self._met(t):
                 if (t.writes or u.writes) and not _apart(t.of_items(line.items // items), u.of_items(count // items)):
                     return False
-        if self._bytes(items, [(t, line.items) for t in line.touches]) > LARGE:
+        if self._bytes(items, [*self.lines, line]) > LARGE:
             return False
         self._items = items
         self.add(line)
@@ -135,7 +135,7 @@ class _Run:
 
     def _joined(self, lines: list[Line]) -> list[Line]:
         items = math.gcd(*(line.items for line in lines))
-        count = max(STRIP // self._bytes(items, [(t, line.items) for line in lines for t in line.touches or ()]), 1)
+        count = max(STRIP // self._bytes(items, lines), 1)
         unit = UNIT if count >= UNIT else 1
         strips = items // (count // unit * unit)
         if strips < 2:
@@ -163,11 +163,12 @@ class _Run:
     def _met(self, t: Touch) -> Sequence[tuple[Touch, int]]:
         return self._touched.get(t[:2], ())
 
-    def _bytes(self, items: int, more: Iterable[tuple[Touch, int]]) -> int:
-        """Count the bytes of an item: those that lie in the run's way, and in that of more touches."""
+    def _bytes(self, items: int, lines: Sequence[Line]) -> int:
+        """Count the bytes of one of so many items: those that lines touch at it, but at no other."""
         steps: dict[tuple[int, bool], int] = {}
-        for t, count in [*(known for found in self._touched.values() for known in found), *more]:
-            steps[t[:2]] = max(t.step * (count // items), steps.get(t[:2], 0))
+        for line in lines:
+            for t in line.touches or ():
+                steps[t[:2]] = max(t.step * (line.items // items), steps.get(t[:2], 0))
         return sum(step * self.bytes_of[s] for (s, _), step in steps.items())
 
 
