@@ -187,7 +187,7 @@ def _rows(a, a_column, b, b_row, c, n, k, adds, zeros):  # type: ignore[no-untyp
 @part
 def _own(w, left, right, c, m, n, k, adds, zeros):  # type: ignore[no-untyped-def]
     way = w[1]
-    if way == TILES:
+    if way == TILES or (way == ROWS and n < 8):  # a short strip of a row
         _tiles(left, w[11], w[12], right, w[13], w[14], c, w[15], m, n, k, adds, zeros)
     elif way == DOTS:
         _dots(left, w[12], right, w[14], c, w[16], n, k, adds, zeros)

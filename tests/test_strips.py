@@ -208,6 +208,16 @@ def test_chains_in_single_precision(f):
     agrees(f, [np.tile(x, (3, *[1] * (x.ndim - 1))).astype("f4") for x in CHAINS[f]], rtol=1e-3)
 
 
+def test_strips_of_few_rows():
+    """Fewer than eight: less than a kernel does at a stroke where the matrix lies by columns."""
+    x = RNG.standard_normal((203, 4000))
+
+    def f(w, columns):
+        return np.sum(np.sin(x * (columns.T @ w)[:, None]))
+
+    assert "strips" in agrees(f, (RNG.standard_normal(400), RNG.standard_normal((400, 203))))
+
+
 def test_one_item_is_no_strip():
     x = RNG.standard_normal((1, 70_000))
     assert "strips" not in agrees(softmax, (x,))
