@@ -280,10 +280,10 @@ def entry(group: str) -> str:
 SWEEPS = '''"""The sweeps, compiled: as Python calls them, and behind the calls of differentiated functions."""
 
 from .constants import CLEAR_CODE, INNER, JOB, JOB_PARAMETERS, JOB_PARTS, JOB_VALUES, PART, PARTS, POOL
-from .constants import STRIP, STRIP_START, STRIP_STOP, STRIPS
+from .constants import STRIP, STRIP_TOTAL, STRIP_START, STRIP_STOP, STRIPS
 from .jit import callable_kernel, entry_point, kernel
 from .objects import CALL, DROP, GENERAL, HOLD, ITEMS, LENGTH, NEW_METHOD, NONE, OUT, TUPLE, TYPE
-from .pointers import as_i4, as_i8, call1, call2, call4, call_kernel
+from .pointers import as_i4, as_i8, call1, call2, call4, call_kernel, shifted
 from .pool import MOST, THREADS, enter, help_out, leave, share, stop as stop_pool
 from .replay import FAILED, LEAVES, NOT_MINE, PYTHON, SINGLE, SLOPES, replay, table_of
 from .strided import bound
@@ -348,21 +348,32 @@ def clear(p, values, adjoints, services):
     return 0
 
 
+@kernel
+def move(words, count, values, adjoints, items):
+    """Let buffers begin so many items later."""
+    for k in range(count):
+        table = as_i8(adjoints if words[3 * k] else values)
+        table[words[3 * k + 1]] += items * words[3 * k + 2]
+
+
 @entry_point
 def strips(p, values, adjoints, services):
     """Run rows strip by strip: all of them for one strip, then for the next; as a whole where threads can share them.
 
-    Parameters: their own place in the pool, the first row and how many, strips, elements, what a strip is a multiple of.
+    Parameters: their own place in the pool, the first row and how many, strips, items, what a strip is a multiple of, how
+    many buffers have all strips in the place of the first; of each: whether its adjoint, the buffer, bytes of an item.
     """
     pool, p, own = p - 8 * as_i8(p)[0], as_i8(p), as_i8(services)
     rows = as_i8(own[INNER] + 16 * p[1])
-    own[STRIPS] = p[3] if as_i8(own[POOL])[THREADS] <= 1 else 1
+    own[STRIPS], own[STRIP_TOTAL] = p[3] if as_i8(own[POOL])[THREADS] <= 1 else 1, p[4]
     status = 0
     for strip in range(own[STRIPS]):
-        own[STRIP], own[STRIP_START] = strip, bound(p[4], p[5], strip, own[STRIPS])
-        own[STRIP_STOP] = bound(p[4], p[5], strip + 1, own[STRIPS])
+        start, stop = bound(p[4], p[5], strip, own[STRIPS]), bound(p[4], p[5], strip + 1, own[STRIPS])
+        own[STRIP], own[STRIP_START], own[STRIP_STOP] = strip, start, stop
+        move(shifted(p, 7), p[6], values, adjoints, -start)
         for k in range(p[2]):
             status |= call_kernel(rows[2 * k], pool + 8 * rows[2 * k + 1], values, adjoints, services)
+        move(shifted(p, 7), p[6], values, adjoints, start)
     own[STRIP], own[STRIPS] = 0, 1
     return status
 

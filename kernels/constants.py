@@ -14,9 +14,9 @@ TILES, REGISTERS, INDEX, STATUS, SCRATCH, FUNCTIONS, TILE_CODE, PART_CODE, POOL,
     *range(7),
     *(10, 14, 15, 16, 21),
 )
-#: more slots: the strip that is being done, the number of strips (1: rows are done as a whole), the matrix rows where
-#: it starts and stops, the rows that are run strip by strip
-STRIP, STRIPS, STRIP_START, STRIP_STOP, INNER = range(22, 27)
+#: more slots: the strip that is being done, the number of strips (1: rows are done as a whole), the items where it starts
+#: and stops, and how many there are; the rows that are run strip by strip
+STRIP, STRIPS, STRIP_START, STRIP_STOP, STRIP_TOTAL, INNER = range(22, 28)
 SERVICE_SLOTS = 32
 #: a job's words: the row's parameters, tables of values and adjoints, the kernel of tiles, how many parts there are
 JOB_PARAMETERS, JOB_VALUES, JOB_ADJOINTS, JOB_TILE, JOB_PARTS = range(5)

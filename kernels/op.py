@@ -98,6 +98,8 @@ class Structural(Op):
     (operands, parameters) for the bulk tests.
     `stores` says that `words` heeds parameters["first"], a bit mask of operands: their adjoints are stored by the reverse
     kernel, not added to. Adjoints are written in the order of the operands, each as a whole before the next.
+    `items(operands, results)` says how many items its kernels can be told to do some of at a time (0: none), and the
+    strides of operands and results from item to item, along their first axes (0: each item reads or adds to all).
     `tangent(record, parameters, dots, results, operands)` writes the tangent of the first result on the tape, or a tuple of
     those of the results, where they are not to be derived from the rule; dots has None for an operand without a tangent,
     and one at least that is not None.
@@ -124,6 +126,7 @@ class Structural(Op):
     address: Callable[[str, Sequence[Layout], Sequence[Layout]], int] | None = None
     words: Callable[[Sequence[Layout], Sequence[Layout], dict[str, Any]], list[int]] = plain_words
     scratch: Callable[[Sequence[Layout], Sequence[Layout]], int] = no_scratch
+    items: Callable[[Sequence[Layout], Sequence[Layout]], tuple[int, tuple[int, ...]]] | None = None
     contiguous: bool = True
     linear: bool = False
     checks: bool = False

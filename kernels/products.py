@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .blas import gemm
-from .constants import F8, INDEX, SCRATCH, STRIP_START, STRIP_STOP, STRIPS
+from .constants import F8, INDEX, SCRATCH, STRIP, STRIP_START, STRIP_STOP, STRIP_TOTAL, STRIPS
 from .jit import kernel, part
 from .lanes import add, add_multiple, add_product, lanes_at, no_lanes_at, store, total, without
 from .op import Layout, Sample, Shapes, structural
@@ -23,11 +23,14 @@ GROUP = "products"
 
 #: the ways to do a step
 CLEAR, BLAS, TILES, DOTS, ROWS = range(5)
-#: what of a step is done strip by strip: nothing; rows or columns of c; terms of its sums
-NOTHING, ROWS_OF_C, COLUMNS_OF_C, TERMS = range(4)
+#: what of a step is done strip by strip: nothing (all of it with the first); rows or columns of c; terms of its sums;
+#: matrices along the first batch axis
+NOTHING, ROWS_OF_C, COLUMNS_OF_C, TERMS, MATRICES = range(5)
 
 #: how many terms of a sum are done before the next row or column is
 DEPTH = 256
+#: products of so many terms are done by BLAS on one thread, which gains nothing over loops of our own
+ALONE = 1 << 18
 
 # ---- loops: c (m, n) = or += a (m, k) b (k, n); rows of c have no gaps ---------------------------------------------
 
@@ -173,14 +176,14 @@ def _rows(a, a_column, b, b_row, c, n, k, adds, zeros):  # type: ignore[no-untyp
 
 # ---- steps ---------------------------------------------------------------------------------------------------------
 # words: their number, way, buffer and table (values or adjoints) of left, of right, of c, m, n, k, strides (row, column)
-# of left, of right, of c, whether c is added to, what is done strip by strip (0: all at once), batches, batch axes, batch
-# shape, batch strides of left, of right, of c
+# of left, of right, of c, whether c is added to, what is done strip by strip, batches, batch axes, batch shape, batch
+# strides of left, of right, of c
 
 
 @part
 def _own(w, left, right, c, m, n, k, adds, zeros):  # type: ignore[no-untyped-def]
     way = w[1]
-    if way == TILES:
+    if way == TILES or (way == ROWS and n < 8):  # a short strip of a row
         _tiles(left, w[11], w[12], right, w[13], w[14], c, w[15], m, n, k, adds, zeros)
     elif way == DOTS:
         _dots(left, w[12], right, w[14], c, w[16], n, k, adds, zeros)
@@ -207,9 +210,17 @@ def _steps(p, place, count, values, adjoints, services):  # type: ignore[no-unty
         c = (adjoints if w[7] else values)[w[6]]
         batches, ndim = w[19] if c else 0, w[20]
         m, n, k, adds = w[8], w[9], w[10], w[17] != 0
-        if w[18] != 0 and services[STRIPS] > 1:
-            start, size = services[STRIP_START], services[STRIP_STOP] - services[STRIP_START]
-            if w[18] == ROWS_OF_C:
+        if services[STRIPS] > 1 and w[18] == NOTHING:
+            batches = batches if services[STRIP] == 0 else 0
+        elif services[STRIPS] > 1:
+            whole = m if w[18] == ROWS_OF_C else n if w[18] == COLUMNS_OF_C else k if w[18] == TERMS else w[21]
+            start = whole * services[STRIP_START] // services[STRIP_TOTAL]
+            size = whole * services[STRIP_STOP] // services[STRIP_TOTAL] - start
+            if w[18] == MATRICES:
+                batches = batches // whole * size
+                left, right = left + item * start * w[21 + ndim], right + item * start * w[21 + 2 * ndim]
+                c += item * start * w[21 + 3 * ndim]
+            elif w[18] == ROWS_OF_C:
                 m, left, c = size, left + item * start * w[11], c + item * start * w[15]
             elif w[18] == COLUMNS_OF_C:
                 n, right, c = size, right + item * start * w[14], c + item * start * w[16]
@@ -332,20 +343,24 @@ def merged(step: Step) -> Step:
         if count == 1:
             return merged(bare)
         wider: Step | None = None
+        cut = NOTHING
         if along[1] == 0 and along[2] != 0:
             first, second = joined(m, l_row, along[0]), joined(m, c_row, along[2])
             if first is not None and second is not None:
                 wider = with_strides(replace(bare, m=m * count), left=(first, l_column), c=(second, c_column))
+                cut = ROWS_OF_C
         elif along[0] == 0 and along[2] != 0:
             first, second = joined(n, r_column, along[1]), joined(n, c_column, along[2])
             if first is not None and second is not None:
                 wider = with_strides(replace(bare, n=n * count), right=(r_row, first), c=(c_row, second))
+                cut = COLUMNS_OF_C
         elif along[2] == 0:
             first, second = joined(k, l_column, along[0]), joined(k, r_row, along[1])
             if first is not None and second is not None:
                 wider = with_strides(replace(bare, k=k * count), left=(l_row, first), right=(second, r_column))
+                cut = TERMS
         if wider is not None and wider.readable:
-            return merged(wider)
+            return replace(wider, strips=cut) if axis == 0 else merged(wider)
     return step
 
 
@@ -365,10 +380,11 @@ def chosen(step: Step) -> tuple[Step, int]:
     if step.c.strides[1] != 1 and step.n != 1:
         step = step.turned
     m, n, k = step.m, step.n, step.k
-    volume, wide = m * n * k, 8 if step.number == F8 else 1
+    volume, most = m * n * k, ALONE if step.number == F8 else ALONE >> 5
     if step.right.strides[1] == 1 or n == 1:
-        return step, TILES if volume <= 8192 * wide or m * n <= 256 else BLAS
-    return step, TILES if volume <= 4096 * wide and n * min(k, DEPTH) <= 4096 else BLAS
+        return step, TILES if volume <= most or m * n <= 256 else BLAS
+    packed, pays = n * min(k, DEPTH) <= 4096, m >= 40 or volume <= most >> 3
+    return step, TILES if packed and pays and volume <= most else BLAS
 
 
 def words_of(step: Step, way: int) -> list[int]:
@@ -401,14 +417,14 @@ def side(x: Layout, table: int, ndim: int) -> Side:
 def steps(operands: Sequence[Layout], results: Sequence[Layout], first: int) -> list[list[tuple[Step, int]]]:
     """Plan the steps of the forward and of the reverse sweep; the adjoints named by `first` are stored, not added to.
 
-    Products of one matrix and one vector can be done in strips of the matrix's rows.
+    A batch can be done in strips along its first axis, a product of one matrix and one vector in strips of rows.
     """
     (a, b), z = operands, results[0]
     batch = z.shape[:-2]
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     left, right, product = (side(x, 0, len(batch)) for x in (a, b, z))
     da, db, dz = (side(x, 1, len(batch)) for x in (a, b, z))
-    rows, terms = (ROWS_OF_C, TERMS) if n == 1 and not batch else (NOTHING, NOTHING)
+    rows, terms = (MATRICES, MATRICES) if batch else (ROWS_OF_C, TERMS) if n == 1 else (NOTHING, NOTHING)
     forward = planned(Step(z.number, m, n, k, left, right, product, False, batch, rows), z)
     reverse = planned(Step(z.number, m, k, n, dz, right.turned, da, not first & 1, batch, rows), a)
     reverse += planned(Step(z.number, k, n, m, left.turned, dz, db, not first & 2, batch, terms), b)
@@ -435,6 +451,20 @@ def matmul_words(operands: Sequence[Layout], results: Sequence[Layout], paramete
     both = steps(operands, results, parameters.get("first", 0))
     forward, reverse = ([word for step in sweep for word in words_of(*step)] for sweep in both)
     return [len(both[0]), len(both[1]), 5 + len(forward), *forward, *reverse]
+
+
+def matmul_items(operands: Sequence[Layout], results: Sequence[Layout]) -> tuple[int, tuple[int, ...]]:
+    """Give the matrices along the first batch axis, unless they are large enough for BLAS; or the rows that meet a vector."""
+    z = results[0]
+    batch = len(z.shape) > 2
+    for step, way in [step for sweep in steps(operands, results, 0) for step in sweep]:
+        if (way == BLAS and batch) or (way != CLEAR and step.strips == NOTHING):
+            return 0, ()
+
+    def along(x: Layout, vector: bool) -> int:
+        return 0 if len(x.shape) < len(z.shape) or x.shape[0] == 1 or (vector and not batch) else x.strides[0]
+
+    return z.shape[0], (along(operands[0], False), along(operands[1], True), along(z, False))
 
 
 def matmul_scratch(operands: Sequence[Layout], results: Sequence[Layout]) -> int:
@@ -490,6 +520,7 @@ structural(
     columns=matmul_columns,
     words=matmul_words,
     scratch=matmul_scratch,
+    items=matmul_items,
     stores=True,
     contiguous=False,
     count=matmul_count,

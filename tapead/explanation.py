@@ -80,8 +80,7 @@ def explain(vg: Any, *args: Any, **kwargs: Any) -> Explanation:
         raise TapeadTypeError(f"{vg!r} was not called yet: give explain its arguments")
     program = trace.program
     plan = program.plan
-    kinds = zip(plan.rows, plan.kinds, strict=True)
-    blocks = [kind for row, kind in kinds if row[1] in ("block", "strips") and kind != REVERSE]
+    blocks = [kind for kind in plan.blocks if kind != REVERSE]
     reasons = tuple(f"{what} at {describe(place)}" for what, place in dict.fromkeys(trace.volatile))
     return Explanation(
         function=repr(vg),

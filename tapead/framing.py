@@ -10,6 +10,7 @@ from .markup import time_text
 from .nodes import Nodes
 from .order import REVERSE, TURN
 from .plan import Plan
+from .strips import Row
 from .tape import NODES_SHOWN, Wengert
 
 
@@ -28,13 +29,18 @@ def graph_of_plan(
     new = {k: i for i, k in enumerate(kept)}
     nodes = Nodes(tape.part(kept), labels)
     results = [nodes.node_of(b) for b in outputs]
+    frames: dict[int, set[int]] = {}  # instruction -> all that it runs together with, in one sweep or the other
+    for instructions in plan.instructions:
+        frame = set(instructions).union(*(frames[k] for k in instructions if k in frames))
+        frames.update(dict.fromkeys(frame, frame))
     spent: dict[tuple[int, ...], float] = {}  # instructions that run together -> seconds, both sweeps
     titles: dict[tuple[int, ...], str] = {}
-    for r, (row, kind, instructions) in enumerate(zip(plan.rows, plan.kinds, plan.instructions, strict=True)):
-        together = tuple(sorted(new[k] for k in instructions))
+    order = sorted(range(len(plan.rows)), key=lambda r: (plan.rows[r][1] == "strips", plan.kinds[r] != REVERSE))
+    for r in order:
+        together = tuple(sorted(new[k] for k in set().union(*(frames[k] for k in plan.instructions[r]))))
         spent[together] = spent.get(together, 0.0) + (seconds[r] if seconds is not None else 0.0)
-        if len(together) > 1 and (together not in titles or kind != REVERSE):
-            titles[together] = _title(row[0], row[1], kind, len(together))
+        if len(together) > 1:
+            titles[together] = _title(plan.rows[r], plan.kinds[r], len(together))
     most, total = max(spent.values(), default=0.0) or 1.0, sum(spent.values()) or 1.0
 
     def told(time: float) -> str:
@@ -52,9 +58,8 @@ def graph_of_plan(
     return graph_of(nodes, results, groups, notes, {i: time / most for i, time in own.items()}, limit)
 
 
-def _title(group: str, direction: str, kind: str, count: int) -> str:
-    if group.startswith("scalars"):
+def _title(row: Row, kind: str, count: int) -> str:
+    if row[0].startswith("scalars"):
         return f"scalar run of {count:,}"
-    if direction == "strips":
-        return f"{count:,} in strips, both sweeps at a stroke"
-    return f"block of {count:,}{', both sweeps at a stroke' if kind == TURN else ''}"
+    what = f"{count:,} in strips" if row[1] == "strips" else f"block of {count:,}"
+    return what + (", both sweeps at a stroke" if kind == TURN else "")

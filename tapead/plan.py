@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from .blocks import COPY, Block, Code, carriers, is_dear, read_back
-from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, index_space, reach
+from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
 from .kernels.constants import (
     ADJOINT,
+    CLEAR,
     F4,
     F8,
     I8,
@@ -26,19 +26,14 @@ from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
 from .passes import simplify, without_rules
 from .scalars import Scalars
+from .strips import LARGE, Line, Row, Touch, in_strips, touch
 from .switches import passes_on
-from .tape import CONSTANT, INPUT, STORED, Wengert, row_major
-
-Row = tuple[str, str, int]
+from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
 
 ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
 #: what takes fewer bytes than this shares its memory with nothing
 SMALL = 1024
-
-#: matrices of more bytes than this are read in strips of about so many bytes, where both sweeps can go strip by strip;
-#: a strip has a multiple of so many rows
-LARGE, STRIP, UNIT = 1 << 19, 3 << 16, 8
 
 #: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
 IN_PLACE = 1 << 14
@@ -56,6 +51,7 @@ class Plan:
     addresses: dict[int, int] = field(default_factory=dict)  # row -> the address of a kernel that is in no group
     inner: list[Row] = field(default_factory=list)  # what rows of strips run, again and again
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
+    blocks: list[str] = field(default_factory=list)  # of each block, within strips or not
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
     needed: int = 0  # instructions left after the passes
@@ -164,8 +160,10 @@ class Planner:
         count = len(tape.buffers)
         plan.slabs = {F8: count, F4: count + 1}
         plan.needed = len(self.needed)
-        self._spans: dict[tuple[int, bool], list[int]] = {}  # (storage, adjoint) -> first and last row
+        self._lines: list[Line] = []
         self._uses: set[tuple[int, bool]] = set()  # what the row that comes next touches
+        large = {s for s in used if self._bytes(s) > LARGE} if "strips" in self.passes else set()
+        self._large = large  # storages that rows had better go over strip by strip
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
         self._touched: set[int] = set()
         self._runs: dict[int, tuple[int, bool]] = {}  # group -> the parameters' place, whether there is a way back
@@ -174,17 +172,12 @@ class Planner:
         self._form_groups()
         if self.target is not None:
             self._clear(self.storage_of[self.target])
-        order = list(schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten))
-        before = {g: a for what, g in order if what == TURN for a in self._product_before(g)}
-        within = set(before.values())
-        for what, g in order:
-            if what == TURN and g in before:
-                self._emit_strips(before[g], g)
-            elif g not in within:
-                self._emit_group(what, g)
+        for what, g in schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten):
+            self._emit_group(what, g)
         for s in self.wrt:
             if s not in self._touched:
                 self._clear(s)
+        self._number_rows()
         self._place_arena(used)
         return plan
 
@@ -309,73 +302,6 @@ class Planner:
             self.tape, group.instructions, group.space, group.number, self.stored[g], self.adjoints, self.fed[g]
         )
 
-    # ---- strips --------------------------------------------------------------------------------------------------------
-
-    def _product_before(self, turning: int) -> list[int]:
-        """Give the product of a large matrix and a vector that only a turning block reads, as it lies, if there is one."""
-        tape, of, group = self.tape, self.storage_of, self.groups[turning]
-        fed, n = self._fed_by(group), math.prod(group.space)
-        for a in sorted(self.flows[turning].after):
-            k = self.groups[a].instructions[0]
-            if tape.ops[k].name != "matmul" or not self.flows[a].reverse:
-                continue
-            (matrix, vector), (z,) = tape.operand_buffers[k], tape.result_buffers[k]
-            s, row = of[z], tape.buffers[matrix].shape[-1] * ITEM[tape.storages[of[matrix]].number]
-            if tape.buffers[z].shape != (n, 1) or n * row < LARGE or of[matrix] == of[vector] or not tape.is_whole(z):
-                continue
-            if s in self.kept or self._readers[s] != (turning,) or self._feeders.get(s) != (turning,):
-                continue
-            if not fed & self._fed_by(self.groups[a]) and self._reads_straight(group, s):
-                return [a]
-        return []
-
-    def _reads_straight(self, group: Group, s: int) -> bool:
-        """Whether a block reads a storage from end to end, as far as it reads it."""
-        straight = (0, row_major(group.space))
-        for k in group.instructions:
-            shape = index_space(self.tape, k)
-            keys = (reach(self.tape, b, shape) for b in self.tape.operand_buffers[k] if self.storage_of[b] == s)
-            if any(key[1:3] != straight for key in keys):
-                return False
-        return True
-
-    def _emit_strips(self, a: int, turning: int) -> None:
-        """Write one row for a product, the block that turns behind it, and the way back through the product.
-
-        It does so many of the matrix's rows at a time as stay in the cache, from the first to the last of the three.
-        """
-        plan = self.plan
-        columns: tuple[list[Any], ...] = (plan.rows, plan.kinds, plan.instructions, plan.touched)
-        start = len(plan.rows)
-        for what, g in ((FORWARD, a), (TURN, turning), (REVERSE, a)):
-            self._emit_group(what, g)
-        made = list(zip(*(column[start:] for column in columns), strict=True))
-        for column in columns:
-            del column[start:]
-        for span in self._spans.values():
-            if span[1] >= start:  # all of it lives from the first strip to the last
-                span[:] = min(span[0], start), start + len(made)
-        inner = [line for line in made if line[0][1] != "clear"]
-        for line in made:
-            if line[0][1] == "clear":
-                for column, item in zip(columns, line, strict=True):
-                    column.append(item)
-        (k,) = self.groups[a].instructions
-        matrix = self.tape.operand_buffers[k][0]
-        block = next(line[0][2] for line in inner if line[0][1] == "block")
-        n, length, unit, overlap = (plan.pool[block + i] for i in (0, 2, 8, 9))
-        if unit == length and len(self.groups[turning].space) == 1:  # else rows of a sum may have to stay together
-            unit = plan.pool[block + 8] = math.gcd(length, UNIT)
-        bytes_of_row = self.tape.buffers[matrix].shape[1] * ITEM[self.tape.storages[self.storage_of[matrix]].number]
-        rows = STRIP // bytes_of_row // UNIT * UNIT
-        strips = max(n // max(rows, unit), 1) if unit and not overlap else 1
-        words = [len(plan.pool), len(plan.inner), len(inner), strips, n, unit]
-        plan.inner += [line[0] for line in inner]
-        instructions = tuple(dict.fromkeys(i for line in inner for i in line[2]))
-        self._uses.clear()
-        self._row("sweeps", "strips", self._words(words), TURN, instructions)
-        plan.touched[-1] = sum(line[3] for line in inner)
-
     # ---- rows ----------------------------------------------------------------------------------------------------------
 
     def _emit_group(self, what: str, g: int) -> None:
@@ -391,13 +317,52 @@ class Planner:
                 else:
                     self._structural(what, k)
 
-    def _row(self, group: str, direction: str, place: int, kind: str, instructions: Sequence[int]) -> None:
-        plan = self.plan
-        plan.rows.append((group, direction, place))
-        plan.kinds.append(kind)
-        plan.instructions.append(tuple(instructions))
-        plan.touched.append(sum(self._bytes(s) for s, _ in self._uses))
+    def _row(
+        self,
+        row: Row,
+        kind: str,
+        instructions: Sequence[int],
+        items: int = 0,
+        touches: Sequence[Touch] | None = None,
+        address: int | None = None,
+    ) -> None:
+        self._lines.append(Line(row, kind, tuple(instructions), frozenset(self._uses), items, touches, address))
         self._uses.clear()
+
+    def _lasting(self) -> set[tuple[int, bool]]:
+        """Give the values and adjoints that are there (or zero) before the first row, or are read after the last."""
+        given = {s for s, storage in enumerate(self.tape.storages) if storage.kind != VALUE}
+        return {(s, False) for s in given | self.kept} | {(s, True) for s in {*self.wrt, *self._zeros}}
+
+    def _number_rows(self) -> None:
+        """Give the rows their order; those that can run strip by strip become one."""
+        plan, lines = self.plan, self._lines
+        items = [ITEM[storage.number] for storage in self.tape.storages]
+        if self._large:
+            lines = list(in_strips(lines, items, self._large, self._lasting()))
+        self._spans: dict[tuple[int, bool], tuple[int, int]] = {}  # (storage, adjoint) -> first and last row
+        for r, line in enumerate(lines):
+            for use in line.uses:
+                self._spans[use] = self._spans.get(use, (r, r))[0], r
+            if line.inside:
+                words = [len(plan.pool), len(plan.inner), len(line.inside), line.strips, line.items, line.unit]
+                passing = [
+                    (int(adjoint), b, size * items[s])
+                    for s, adjoint, size in line.passing
+                    for b, storage in enumerate(self.storage_of)
+                    if storage == s
+                ]
+                words += [len(passing), *chain.from_iterable(passing)]
+                line.row = (*line.row[:2], self._words(words))
+                plan.inner += [inner.row for inner in line.inside]
+            if line.address is not None:
+                plan.addresses[r] = line.address
+            plan.rows.append(line.row)
+            plan.kinds.append(line.kind)
+            plan.instructions.append(line.instructions)
+            parts = line.inside or [line]
+            plan.blocks += [part.kind for part in parts if part.row[1] == "block"]
+            plan.touched.append(sum(self._bytes(s) for part in parts for s, _ in part.uses))
 
     def _bytes(self, s: int) -> int:
         storage = self.tape.storages[s]
@@ -410,8 +375,6 @@ class Planner:
 
     def _use(self, s: int, adjoint: bool) -> None:
         """Note that the row that comes next touches a storage's value, or its adjoint."""
-        row = len(self.plan.rows)
-        self._spans.setdefault((s, adjoint), [row, row])[1] = row
         self._uses.add((s, adjoint))
 
     def _clear(self, s: int) -> None:
@@ -424,7 +387,8 @@ class Planner:
             self._zeros.add(s)
             return
         self._use(s, True)
-        self._row("sweeps", "clear", self._words([self._beginnings[s], size // 4]), REVERSE, ())
+        place = self._words([self._beginnings[s], size // 4])
+        self._row(("sweeps", "clear", place), REVERSE, (), touches=[Touch(s, True, True)])
 
     def _find_beginnings(self) -> dict[int, int]:
         """Give, for each array with an adjoint, a buffer that begins where it does."""
@@ -463,7 +427,18 @@ class Planner:
         plan.register_count = max(plan.register_count, code.register_count)
         plan.sum_bytes = max(plan.sum_bytes, code.split.sum_bytes)
         plan.block_classes.add(code.number)
-        self._row(f"blocks_{NAMES[code.number]}", "block", self._words(words), kind, instructions)
+        touches = None
+        if self._large:
+            loads = len(code.entries) - len(code.stores)
+            touches = [
+                touch(
+                    e.key[0], bool(e.mode & ADJOINT), k >= loads or bool(e.mode & TAKE), e.key[1], code.space, e.key[2]
+                )
+                for k, e in enumerate(code.entries)
+            ]
+            touches = [t._replace(clears=e.mode >= CLEAR) for t, e in zip(touches, code.entries, strict=True)]
+        items = code.space[0] if code.space else 0
+        self._row((f"blocks_{NAMES[code.number]}", "block", self._words(words)), kind, instructions, items, touches)
 
     def _is_first(self, x: Key, counts: dict[int, int], code: Code) -> bool:
         """Whether a block is the first to touch an operand's adjoint, and can store all of it; else see that it is zero."""
@@ -489,7 +464,9 @@ class Planner:
                 self._use(s, True)
         for s in outside:
             self._use(s, False)
-        self._row(f"scalars_{NAMES[group.number]}", what, place, what, group.instructions)
+        touched = {s for k in group.instructions for s in (*self.reads[k], *self.writes[k])} if self._large else ()
+        touches = [Touch(s, adjoint, True) for s in touched for adjoint in (False, True)]
+        self._row((f"scalars_{NAMES[group.number]}", what, place), what, group.instructions, touches=touches)
 
     # ---- single instructions -------------------------------------------------------------------------------------------
 
@@ -541,11 +518,11 @@ class Planner:
         def row(kernel: Any, words: list[int]) -> None:
             for s in values:
                 self._use(s, False)
-            if op.address is not None:
-                plan.addresses[len(plan.rows)] = op.address(what, operands, results)
+            address = None if op.address is None else op.address(what, operands, results)
             number = kernels.index(kernel) if op.address is None else 0
             place = self._words([number, operands[0].number, *words])
-            self._row(op.group, "kernel", place, what, (k,))
+            items, touches = self._items(what, k, op) if self._large else (0, None)
+            self._row((op.group, "kernel", place), what, (k,), items, touches, address)
 
         if what == FORWARD:
             plan.scratch_bytes = max(plan.scratch_bytes, op.scratch(operands, results))
@@ -580,6 +557,26 @@ class Planner:
             row(op.reverse, op.words(operands, results, {**parameters, "first": first} if first else parameters))
         if op.restore is not None:
             row(op.restore, op.words(operands, results, parameters))
+
+    def _items(self, what: str, k: int, op: Structural) -> tuple[int, list[Touch] | None]:
+        """Give how many items a structural instruction can be done by, and what it touches at each of them."""
+        tape = self.tape
+        buffers = [*tape.operand_buffers[k], *tape.result_buffers[k]]
+        operands, results = (
+            [tape.layout(b) for b in made] for made in (tape.operand_buffers[k], tape.result_buffers[k])
+        )
+        items, strides = op.items(operands, results) if op.items else (0, ())
+        if not items:
+            return 0, None if op.address else [Touch(s, adjoint, True) for s, adjoint in self._uses]
+        touches = []
+        for i, (b, stride) in enumerate(zip(buffers, strides, strict=True)):
+            x = tape.buffers[b]
+            for adjoint in (False, True):
+                if (x.storage, adjoint) in self._uses:
+                    writes = (what == FORWARD) if i >= len(operands) else adjoint
+                    touches.append(touch(x.storage, adjoint, writes, x.offset, x.shape, (stride, *x.strides[1:])))
+        adjoints = [t.storage for t in touches if t.adjoint]
+        return items if len(set(adjoints)) == len(adjoints) else 0, touches  # two operands' adjoints come one by one
 
     # ---- where things lie ----------------------------------------------------------------------------------------------
 

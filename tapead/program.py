@@ -41,7 +41,8 @@ from .kernels.constants import (
     ZERO_FROM,
 )
 from .parallel import pool_table
-from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner, Row
+from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner
+from .strips import Row
 from .tape import CONSTANT, NODES_SHOWN, STORED, Wengert, describe
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from .errors import TapeadTypeError, TapeadValueError
 #: the passes of the planner, all of which can be switched off; results must not depend on them. In the order in which
 #: they work: dead code goes, constants are folded, what is computed twice is shared; instructions join in blocks, blocks
 #: turn (run both sweeps at a stroke), keep what is dear for the reverse sweep, store adjoints that they are first to
-#: touch; memory is used again
-PASSES = frozenset({"dead", "fold", "share", "blocks", "turn", "keep", "first", "reuse"})
+#: touch; rows over large arrays run strip by strip; memory is used again
+PASSES = frozenset({"dead", "fold", "share", "blocks", "turn", "keep", "first", "strips", "reuse"})
 
 _on: ContextVar[frozenset[str]] = ContextVar("passes", default=PASSES)
 

@@ -57,7 +57,8 @@ binding
 program
 framing
 plan
-memory order passes blocks
+memory strips passes blocks
+order
 splitting parallel
 graph
 folding drawing
