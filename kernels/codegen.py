@@ -158,8 +158,9 @@ operand's adjoint receives from the adjoint d (v is the op's result), stored or 
 import numpy as np
 from .jit import entry_point, kernel
 
+from .constants import ASK, ASKED, LINE
 from .numeric import *
-from .pointers import as_i8
+from .pointers import address_of, as_i8, prefetch
 from .pointers import as_CLASS as at
 from .vecmath import *
 
@@ -182,6 +183,13 @@ def tile(code, count, registers, n):
 '''
 
 
+ASKING = (
+    "        elif op >= ASK:",
+    "            for line in range(ASKED):",
+    "                prefetch(address_of(Z) + LINE * (op - ASK + line))",
+)
+
+
 def tile(number: str) -> str:
     """Write the loop over a block's code on one tile: values of ops, and what their operands' adjoints receive."""
     body = []
@@ -198,7 +206,7 @@ def tile(number: str) -> str:
     names_of = ["Z", "X", "Y", "W", *(["V", "D"] if number != "i8" else [])]
     lines = ["    for k in range(count):", "        op = code[7 * k]"]
     lines += [f"        {name} = at(registers[code[7 * k + {i + 1}]])" for i, name in enumerate(names_of)]
-    lines += [*_branches(number, body, " " * 8), "    return 0", ""]
+    lines += [*_branches(number, body, " " * 8), *ASKING, "    return 0", ""]
     return in_class(TILES, number) + "\n".join(lines)
 
 

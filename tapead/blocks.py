@@ -17,9 +17,12 @@ from .grouping import Key, index_space, reach
 from .kernels.constants import (
     ADD,
     ADJOINT,
+    ASK,
+    ASKED,
     CLEAR,
     DIRECT,
     F4,
+    LINE,
     PACK,
     POOL_REGISTERS,
     POOL_TILES,
@@ -34,6 +37,9 @@ from .kernels.table import OPS, Elementwise, Op, Structural
 from .shape import collapse
 from .splitting import Access, Split, split
 from .tape import Wengert, row_major
+
+#: bytes in place from which on a block asks for them ahead of time: fewer may well be in a cache
+FAR = 1 << 23
 
 COPY = OPS["copy"].code
 ADD_OP = OPS["add"].code
@@ -227,13 +233,30 @@ class Code:
         def entry_words(e: Entry) -> list[int]:
             return [place[e.register], e.buffer, e.kind, e.key[3], e.mode, *strides.get(id(e), [0] * len(dims))]
 
-        words = [self.size, len(dims), length, len(loads), len(self.stores), len(once), len(rest), tiles + 1]
+        every = [[line[0], *(place.get(r, tiles) for r in line[1:])] for line in rest]
+        every = _between(every, [[op, place[r], *[tiles] * 5] for op, r in self._asks(length, item)])
+        words = [self.size, len(dims), length, len(loads), len(self.stores), len(once), len(every), tiles + 1]
         words += [*self.split, *dims]
         for e in (*loads, *self.stores):
             words += entry_words(e)
-        for line in (*once, *rest):
+        for line in once:
             words += [line[0], *(place.get(r, tiles) for r in line[1:])]
-        return words
+        return words + [word for line in every for word in line]
+
+    def _asks(self, length: int, item: int) -> list[tuple[int, int]]:
+        """Give opcodes and registers that ask for the next tile's stretches of the buffers in place, where they are far.
+
+        Memory answers while the tile is worked on, which takes far longer than reading it.
+        """
+        near: list[Entry] = []
+        for e in self.entries:
+            same = ((o.key[0], o.mode & ADJOINT) == (e.key[0], e.mode & ADJOINT) for o in near)
+            if e.kind == DIRECT and not any(same):
+                near.append(e)
+        if len(near) * self.size * item < FAR:
+            return []
+        ahead = length * item // LINE
+        return [(ASK + line, e.register) for e in near for line in range(ahead, 2 * ahead, ASKED)]
 
     def _live(self) -> list[list[int]]:
         wanted = {entry.register for entry in self.stores}
@@ -287,6 +310,14 @@ _ADDING = {
     for k in range(len(op.partials))
     if is_cheap(op, k)
 }
+
+
+def _between(lines: list[list[int]], others: list[list[int]]) -> list[list[int]]:
+    """Spread other lines evenly between lines."""
+    made = []
+    for k, line in enumerate(lines):
+        made += [line, *others[k * len(others) // len(lines) : (k + 1) * len(others) // len(lines)]]
+    return made
 
 
 def _tile_length(tiles: int, item: int, n: int) -> int:

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from naive import Interpreter
 from test_programs import MODEST, functions, memory_programs, points, programs
 
+import tapead
 import tapead.numpy as tnp
-from tapead import PASSES, options
-from tapead.kernels.constants import TILE
+from tapead import PASSES, blocks, options, threads
+from tapead.kernels.constants import ASK, ASKED, LINE, TILE
 from tapead.plan import Planner
 from tapead.program import GuardFailed, Program
 from tapead.record import COPY, Recording
@@ -132,3 +133,52 @@ def test_hazards_of_going_tile_by_tile(f, n):
     xs = [np.random.default_rng(k).uniform(-1.0, 1.0, n) for k in range(2)]
     for passes in (PASSES, frozenset()):
         agree(f, xs, passes)
+
+
+def asked(words):
+    """Give (register, lines ahead) of whatever a row's words ask for ahead of time."""
+    ndim, loads, stores, once, count = words[1], *words[3:7]
+    start = 11 + ndim + (loads + stores) * (5 + ndim)
+    lines = [words[k : k + 7] for k in range(start, start + 7 * (once + count), 7)]
+    return [(line[1], line[0] - ASK) for line in lines if line[0] >= ASK]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n", [1, 2, TILE - 1, TILE, TILE + 1, 2 * TILE + 3, 50_001])
+@pytest.mark.parametrize("f", [rosenbrock, shifted_writes, views_of_one_array])
+def test_memory_asked_for_ahead_changes_nothing(f, n, dtype, monkeypatch):
+    x = np.random.default_rng(n).uniform(-1.0, 1.0, n).astype(dtype)
+    x[n // 2] = np.nan
+    results = []
+    for far in (0, 1 << 62):
+        monkeypatch.setattr(blocks, "FAR", far)
+        g = tapead.value_and_grad(f)
+        results.append((*g(x), *g(x)))
+        with threads(2):
+            results[-1] += g(x)
+    for asking, plain in zip(*results, strict=True):
+        np.testing.assert_array_equal(asking, plain)
+
+
+def test_each_stretch_is_asked_for_once(monkeypatch):
+    """Two slices of one array are next to each other; a whole tile of each array is asked for, and none of a short one."""
+    wanted = []
+    plain = blocks.Code.words
+
+    def words(self):
+        wanted.append(asked(plain(self)))
+        return plain(self)
+
+    monkeypatch.setattr(blocks.Code, "words", words)
+    x = np.linspace(-1.0, 1.0, 1000)
+    tapead.value_and_grad(rosenbrock)(x)
+    monkeypatch.setattr(blocks, "FAR", 0)
+    tapead.value_and_grad(rosenbrock)(x)
+    short, far = wanted
+    assert short == []
+    ahead = [lines for _, lines in far]
+    assert len({register for register, _ in far}) == 2  # x and its adjoint
+    assert len(ahead) == 2 * len(set(ahead))
+    assert sorted(set(ahead)) == list(range(min(ahead), max(ahead) + 1, ASKED))
+    assert min(ahead) * LINE % 512 == 0
+    assert max(ahead) + ASKED >= 2 * min(ahead)
