@@ -32,7 +32,7 @@ from .kernels.constants import (
     TILE,
     TILE_BYTES,
 )
-from .kernels.op import is_cheap, partial_code
+from .kernels.op import TILE_PAIRS, is_cheap, pair_code, partial_code
 from .kernels.table import OPS, Elementwise, Op, Structural
 from .shape import collapse
 from .splitting import Access, Split, split
@@ -191,7 +191,7 @@ class Code:
             target = register
         else:
             target = self.new(False)
-            op = [partial_code(COPY, 0, True), target, -1, -1, -1, -1, register] if add else [COPY, target, register]
+            op = [_ADD_COPY, target, -1, -1, -1, -1, register] if add else [COPY, target, register]
             self.lines.append(op + [-1] * (7 - len(op)))
         entry = Entry(target, buffer, key, DIRECT, mode)
         self.stores.append(entry)
@@ -210,7 +210,7 @@ class Code:
 
     def words(self) -> list[int]:
         """Write the parameters of the row: dead lines go, registers get places."""
-        lines = self._live()
+        lines = self._paired(self._live())
         once = [line for line in lines if self.uniform[line[1]]]
         rest = [line for line in lines if not self.uniform[line[1]]]
         used = {r for line in lines for r in line[1:]} | {entry.register for entry in self.stores}
@@ -267,6 +267,36 @@ class Code:
                 wanted.update(r for r in line[2:] if r >= 0)
         return kept[::-1]
 
+    def _paired(self, lines: list[list[int]]) -> list[list[int]]:
+        """Do two lines at once where only the second reads what the first makes: it is neither written nor read."""
+        made = Counter(line[1] for line in lines)
+        read = Counter([r for line in lines for r in line[2:]] + [entry.register for entry in self.stores])
+        passed: dict[int, int] = {}  # register from one line to another -> the place of the first among those kept
+        kept: list[list[int]] = []
+        for line in lines:
+            z = line[1]
+            for operand in range(2):
+                k = passed.get(line[2 + operand], -1)
+                code = _PAIRED.get((kept[k][0], line[0], operand)) if k >= 0 else None
+                if code is not None and not self._changed(kept[k], [*kept[k + 1 :], line]):
+                    x, y = kept[k][2:4]
+                    line = [code, z, x, x if y < 0 else y, line[3 - operand], -1, -1]
+                    kept[k] = []
+                    break
+            if made[z] == read[z] == 1 and not self.uniform[z]:
+                passed[z] = len(kept)
+            kept.append(line)
+        return [line for line in kept if line]
+
+    def _changed(self, line: list[int], later: list[list[int]]) -> bool:
+        """Whether what a line reads is written later on, under the same number or as the same buffer in place."""
+
+        def places(registers: list[int]) -> set[tuple[int, ...]]:
+            entries = [self.direct[r] for r in registers if r in self.direct]
+            return {(e.key[0], e.mode & ADJOINT) for e in entries} | {(r,) for r in registers if r >= 0}
+
+        return not places(line[2:]).isdisjoint(places([other[1] for other in later if other]))
+
     def _places(self, once: list[list[int]], rest: list[list[int]], loads: list[Entry]) -> tuple[dict[int, int], int]:
         """Give each register a tile, as few as will do; the last tile but one past them stands for none."""
         last: dict[int, int] = {}
@@ -302,13 +332,20 @@ class Code:
         return place, count
 
 
+_ELEMENTWISE = {op.name: op for op in OPS.values() if isinstance(op, Elementwise)}
+_ADD_COPY = partial_code(_ELEMENTWISE["copy"], 0, True)
+
+#: ops of two lines, and the operand of the second that the first makes -> opcode of both; a square is a product, too
+_PAIRED = {
+    (OPS[name].code, OPS[second].code, place): pair_code(k)
+    for k, (first, second, operand) in enumerate(TILE_PAIRS)
+    for name in ((first, "square") if first == "multiply" else (first,))
+    for place in ((0, 1) if second in ("add", "multiply") else (operand,))
+}
+
 #: opcodes of partials that have a twin (the next opcode) which adds
 _ADDING = {
-    partial_code(op.code, k, False)
-    for op in OPS.values()
-    if isinstance(op, Elementwise)
-    for k in range(len(op.partials))
-    if is_cheap(op, k)
+    partial_code(op, k, False) for op in _ELEMENTWISE.values() for k in range(len(op.partials)) if is_cheap(op, k)
 }
 
 
@@ -450,7 +487,7 @@ class Block:
         operands = self._operands(k)
         names = dict(zip("xyw", operands, strict=False)) | {"z": self._result(k)}
         registers = [self._value(*names[name]) if name in needed else -1 for name in "xywz"]
-        opcode = partial_code(op.code, i, False)
+        opcode = partial_code(op, i, False)
         uniform = code.uniform[d] and all(code.uniform[r] for r in registers if r >= 0)
         if former is not None and former[1] and is_cheap(op, i) and (uniform or not code.uniform[former[0]]):
             code.lines.append([opcode + 1, former[0], *registers, d])

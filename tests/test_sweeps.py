@@ -182,3 +182,62 @@ def test_each_stretch_is_asked_for_once(monkeypatch):
     assert sorted(set(ahead)) == list(range(min(ahead), max(ahead) + 1, ASKED))
     assert min(ahead) * LINE % 512 == 0
     assert max(ahead) + ASKED >= 2 * min(ahead)
+
+
+def products_and_sums(x):
+    return np.sum((x * x + x) * (x - x * x) - (x * x) * (x * x) + (x + 1.0 + x) * x + (x - 2.0) * x - x * 3.0)
+
+
+def product_overwritten_after_it_was_read(x):
+    y = x * 2.0
+    z = y * y
+    y[:] = x + 1.0
+    return np.sum(x - z + y)
+
+
+def with_and_without_pairs(monkeypatch, f, *arguments):
+    """Give what value_and_grad gives, with two lines at once and without."""
+    for paired in (blocks._PAIRED, {}):
+        monkeypatch.setattr(blocks, "_PAIRED", paired)
+        yield tapead.value_and_grad(lambda *x: f(*x))(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n", [1, 2, TILE - 1, TILE, TILE + 1, 2 * TILE + 3])
+@pytest.mark.parametrize("f", [products_and_sums, product_overwritten_after_it_was_read, rosenbrock])
+def test_two_lines_at_once_change_nothing(f, n, dtype, monkeypatch):
+    """Nothing is rounded otherwise: equal to the last bit, NaN and infinity included."""
+    x = np.random.default_rng(n).uniform(-9.0, 9.0, n).astype(dtype)
+    x[n // 2 :: 700], x[n // 3 :: 900] = np.nan, np.inf
+    with np.errstate(all="ignore"):
+        (value, gradient), (plain_value, plain_gradient) = with_and_without_pairs(monkeypatch, f, x)
+    np.testing.assert_array_equal(value, plain_value)
+    np.testing.assert_array_equal(gradient, plain_gradient)
+
+
+@pytest.mark.parametrize("n", [1, TILE - 1, TILE, TILE + 1])
+def test_two_lines_at_once_on_integers(n, monkeypatch):
+    k = np.random.default_rng(n).integers(-9, 9, n)
+    results = list(
+        with_and_without_pairs(monkeypatch, lambda y, k: y * np.sum((k * k + k) * (k - k * k) - k * 3), 2.0, k)
+    )
+    assert results[0] == results[1] == (2.0 * results[0][1], np.sum((k * k + k) * (k - k * k) - k * 3))
+
+
+def test_products_and_sums_are_done_two_at_once(monkeypatch):
+    """Of the thirteen lines of Rosenbrock three go; a product that two others read stays."""
+    counts = []
+    plain = blocks.Code._paired
+
+    def counted(self, lines):
+        kept = plain(self, lines)
+        counts.append((len(lines), len(kept)))
+        return kept
+
+    monkeypatch.setattr(blocks.Code, "_paired", counted)
+    x = np.linspace(-1.0, 1.0, 100)
+    tapead.value_and_grad(rosenbrock)(x)
+    assert [before - after for before, after in counts] == [3]
+    counts.clear()
+    tapead.value_and_grad(lambda x: np.sum((x * x - 1.0) * np.exp(x * x)))(x)
+    assert [before - after for before, after in counts] == [0]
