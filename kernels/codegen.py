@@ -19,7 +19,7 @@ from .constants import (
 )
 from .elementwise import ROWS
 from .library import structural_kernels
-from .op import Elementwise, is_cheap, partial_code
+from .op import PARTIALS, TILE_PAIRS, Elementwise, is_cheap, pair_code, partial_code
 from .table import STRUCTURAL_GROUPS
 from .vecmath import NEAR_ONLY
 
@@ -156,10 +156,11 @@ operand's adjoint receives from the adjoint d (v is the op's result), stored or 
 """
 
 import numpy as np
-from .jit import entry_point, kernel
+from .jit import entry_point, kernel, kernel_apart
 
+from .constants import ASK, ASKED, LINE
 from .numeric import *
-from .pointers import as_i8
+from .pointers import address_of, as_i8, prefetch
 from .pointers import as_CLASS as at
 from .vecmath import *
 
@@ -175,31 +176,77 @@ def scaled(d, partial):
 def keep(d, partial):
     return d * partial if (d != 0.0) & (partial != 0.0) else C(0.0)
 
+'''
 
+TILE = """
 @entry_point
 def tile(code, count, registers, n):
     code, registers = as_i8(code), as_i8(registers)
-'''
+    for k in range(count):
+        op = code[7 * k]
+"""
+
+ASKING = """\
+        elif op >= ASK:
+            for line in range(ASKED):
+                prefetch(address_of(Z) + LINE * (op - ASK + line))
+"""
+
+#: a loop over a tile: opcode, name, lines
+Loop = tuple[int, str, list[str]]
+
+
+def _calls(text: str) -> bool:
+    """Whether an expression calls functions, which literals of a class (C) do not."""
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    return any(isinstance(function, ast.Name) and function.id != "C" for function in calls)
+
+
+def _pair(first: str, second: str, operand: int, number: str) -> str:
+    """Write the value of two ops at once: x and y are the operands of the first, w is the other one of the second."""
+    inner, outer = (_value(row, number) for name in (first, second) for row in ROWS if row.name == name)
+    return _read(outer, {"xy"[operand]: inner, "yx"[operand]: "w"})
+
+
+def _value_loops(number: str, calling: bool) -> list[Loop]:
+    """Write the loops that make values: those that call functions, or the others."""
+    made = [(row.code, row.name, _value(row, number)) for row in rows(number)]
+    made += [(pair_code(k), " of ".join(pair[1::-1]), _pair(*pair, number)) for k, pair in enumerate(TILE_PAIRS)]
+    return [(code, name, _loop("Z[i] =", text)) for code, name, text in made if _calls(text) == calling]
+
+
+def _partial_loops(number: str, calling: bool) -> list[Loop]:
+    """Write the loops that make what adjoints receive, or add it; partials that read the same have one."""
+    made: dict[int, Loop] = {}
+    for row in rows(number):
+        for k, partial in enumerate(row.partials):
+            if partial is None or _calls(partial) != calling:
+                continue
+            text = _contribution(row, partial, number)
+            for add in (False, True) if is_cheap(row, k) else (False,):
+                code = partial_code(row, k, add)
+                made.setdefault(code, (code, f"{row.name}, {'xyw'[k]}", _loop("Z[i] +=" if add else "Z[i] =", text)))
+    return list(made.values())
 
 
 def tile(number: str) -> str:
-    """Write the loop over a block's code on one tile: values of ops, and what their operands' adjoints receive."""
-    body = []
-    for row in rows(number):
-        body.append((row.code, row.name, _loop("Z[i] =", _value(row, number))))
-    for row in rows(number) if number != "i8" else ():
-        for bit, partial in enumerate(row.partials):
-            if partial is None:
-                continue
-            text = _contribution(row, partial, number)
-            for add in (False, True) if is_cheap(row, bit) else (False,):
-                statements = _loop("Z[i] +=" if add else "Z[i] =", text)
-                body.append((partial_code(row.code, bit, add), f"{row.name}, {'xyw'[bit]}", statements))
-    names_of = ["Z", "X", "Y", "W", *(["V", "D"] if number != "i8" else [])]
-    lines = ["    for k in range(count):", "        op = code[7 * k]"]
-    lines += [f"        {name} = at(registers[code[7 * k + {i + 1}]])" for i, name in enumerate(names_of)]
-    lines += [*_branches(number, body, " " * 8), "    return 0", ""]
-    return in_class(TILES, number) + "\n".join(lines)
+    """Write the loop over a block's code on one tile: values of ops, and what their operands' adjoints receive.
+
+    What calls functions is written apart, for values and for partials: the compiler takes longer for all in one.
+    """
+    kinds = {"value": (_value_loops, "ZXYW"), "partial": (_partial_loops, "ZXYWVD")}
+    if number == "i8":
+        del kinds["partial"]
+    apart, near, otherwise = [], [], []
+    for kind, (loops, registers) in kinds.items():
+        call = f"calling_{kind}(op, {', '.join(registers)}, n)"
+        apart += ["", "@kernel_apart", f"def {call}:", *_branches(number, loops(number, True), "    "), ""]
+        near += loops(number, False)
+        otherwise += [f"        elif op < {PARTIALS}:" if kind == "value" else "        else:", f"            {call}"]
+    places = enumerate(registers, 1)
+    reads = [f"        {name} = at(registers[code[7 * k + {place}]])" for place, name in places]
+    lines = [*apart, TILE, *reads, *_branches(number, near, " " * 8), ASKING, *otherwise, "    return 0", ""]
+    return in_class(TILES, number) + "\n".join(line.rstrip("\n") for line in lines)
 
 
 #: pairs of instructions that scalar runs do as one: code, value, partials

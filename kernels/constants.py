@@ -29,6 +29,9 @@ POOL_INDEX, POOL_REGISTERS, POOL_TILES, POOL_SUMS = 256, 4096, 1 << 18, 1 << 15
 OK, GUARD, BAD_INDEX, SINGULAR, NOT_POSITIVE, RAISED = range(6)
 #: elements in a tile at the most, and bytes that the tiles of a block should take: they stay in the first-level cache
 TILE, TILE_BYTES = 512, 1 << 15
+#: opcodes of tiles from here on ask for memory ahead of a register, by so many cache lines; lines that each asks for, and
+#: bytes in a line
+ASK, ASKED, LINE = 4096, 16, 64
 #: instructions of a scalar run that are no rows of the table: those that reach outside it; in-place assignment within it;
 #: reductions of neighbouring numbers; products and sums that go into a sum
 SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = 1000, 1001, 1002, 1003

@@ -58,6 +58,16 @@ class _Part(_Whole):
         self._finalized = True
 
 
+class _Apart(_Part):
+    """The code of a function that is never inlined: LLVM takes much longer for one large function than for its parts."""
+
+    def add_ir_module(self, module: Any) -> None:
+        for function in module.functions:
+            if function.blocks:
+                function.attributes.add("noinline")
+        super().add_ir_module(module)
+
+
 class _Inlined(_Part):
     """The code of a function that is inlined in many places, and had better be optimised before that."""
 
@@ -82,6 +92,10 @@ class _Compiler(Compiler):
 
 class _PartCompiler(_Compiler):
     library = _Part
+
+
+class _ApartCompiler(_Compiler):
+    library = _Apart
 
 
 class _InlinedCompiler(_Compiler):
@@ -117,6 +131,9 @@ def _compiled_with(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 kernel = _compiled_with(pipeline_class=_PartCompiler, **_inner)
+
+#: the same, but for many loops in one function, which stays a function
+kernel_apart = _compiled_with(pipeline_class=_ApartCompiler, **_inner)
 
 #: the same for loops that may add in another order, so that they vectorise
 summing_kernel = _compiled_with(pipeline_class=_PartCompiler, **_inner, fastmath={"reassoc", "contract"})

@@ -151,6 +151,20 @@ STRUCTURAL = 256
 #: opcodes of tiles from here on are partials: what an operand's adjoint receives
 PARTIALS = 256
 
+#: pairs of ops that tiles do at once: the first, the second, which of the second's operands the first's result is
+TILE_PAIRS = (
+    ("multiply", "add", 0),
+    ("multiply", "subtract", 0),
+    ("multiply", "subtract", 1),
+    ("multiply", "multiply", 0),
+    ("add", "multiply", 0),
+    ("subtract", "multiply", 0),
+    ("add", "add", 0),
+)
+
+#: a partial as written, and whether its row selects -> the first op and operand that have it
+_SAME: dict[tuple[str | None, bool], tuple[int, int]] = {}
+
 _CHEAP = (
     ast.BinOp,
     ast.UnaryOp,
@@ -165,9 +179,15 @@ _CHEAP = (
 )
 
 
-def partial_code(code: int, operand: int, add: bool) -> int:
-    """Give the opcode that stores (or adds) adjoint times partial of an op's operand."""
-    return PARTIALS + (3 * code + operand) * 2 + add
+def partial_code(op: Elementwise, operand: int, add: bool) -> int:
+    """Give the opcode that stores (or adds) adjoint times partial of an op's operand; what reads the same has the same."""
+    first, place = _SAME[op.partials[operand], op.select]
+    return PARTIALS + (3 * first + place) * 2 + add
+
+
+def pair_code(pair: int) -> int:
+    """Give the opcode of a pair, by its place among TILE_PAIRS: they come right before the partials."""
+    return PARTIALS - len(TILE_PAIRS) + pair
 
 
 def is_cheap(op: Elementwise, operand: int) -> bool:
@@ -182,6 +202,9 @@ def enter(op: Op) -> Op:
         raise ValueError(f"the op {op.name!r} is declared twice")
     OPS[op.name] = op
     BY_CODE.append(op)
+    if isinstance(op, Elementwise):
+        for operand, partial in enumerate(op.partials):
+            _SAME.setdefault((partial, op.select), (op.code, operand))
     return op
 
 

@@ -44,6 +44,20 @@ def shifted(typing_context: Any, pointer: Any, count: Any) -> Any:
     return signature, codegen
 
 
+@intrinsic
+def prefetch(typing_context: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which need not exist: the second-level cache will have it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        builder.call(function, [builder.inttoptr(arguments[0], byte), word(0), word(2), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
 def _caller(count: int) -> Any:
     """Make the code of an intrinsic that calls the C function at an address with words."""
 

@@ -17,9 +17,12 @@ from .grouping import Key, index_space, reach
 from .kernels.constants import (
     ADD,
     ADJOINT,
+    ASK,
+    ASKED,
     CLEAR,
     DIRECT,
     F4,
+    LINE,
     PACK,
     POOL_REGISTERS,
     POOL_TILES,
@@ -29,11 +32,14 @@ from .kernels.constants import (
     TILE,
     TILE_BYTES,
 )
-from .kernels.op import is_cheap, partial_code
+from .kernels.op import TILE_PAIRS, is_cheap, pair_code, partial_code
 from .kernels.table import OPS, Elementwise, Op, Structural
 from .shape import collapse
 from .splitting import Access, Split, split
 from .tape import Wengert, row_major
+
+#: bytes in place from which on a block asks for them ahead of time: fewer may well be in a cache
+FAR = 1 << 23
 
 COPY = OPS["copy"].code
 ADD_OP = OPS["add"].code
@@ -185,7 +191,7 @@ class Code:
             target = register
         else:
             target = self.new(False)
-            op = [partial_code(COPY, 0, True), target, -1, -1, -1, -1, register] if add else [COPY, target, register]
+            op = [_ADD_COPY, target, -1, -1, -1, -1, register] if add else [COPY, target, register]
             self.lines.append(op + [-1] * (7 - len(op)))
         entry = Entry(target, buffer, key, DIRECT, mode)
         self.stores.append(entry)
@@ -204,7 +210,7 @@ class Code:
 
     def words(self) -> list[int]:
         """Write the parameters of the row: dead lines go, registers get places."""
-        lines = self._live()
+        lines = self._paired(self._live())
         once = [line for line in lines if self.uniform[line[1]]]
         rest = [line for line in lines if not self.uniform[line[1]]]
         used = {r for line in lines for r in line[1:]} | {entry.register for entry in self.stores}
@@ -227,13 +233,30 @@ class Code:
         def entry_words(e: Entry) -> list[int]:
             return [place[e.register], e.buffer, e.kind, e.key[3], e.mode, *strides.get(id(e), [0] * len(dims))]
 
-        words = [self.size, len(dims), length, len(loads), len(self.stores), len(once), len(rest), tiles + 1]
+        every = [[line[0], *(place.get(r, tiles) for r in line[1:])] for line in rest]
+        every = _between(every, [[op, place[r], *[tiles] * 5] for op, r in self._asks(length, item)])
+        words = [self.size, len(dims), length, len(loads), len(self.stores), len(once), len(every), tiles + 1]
         words += [*self.split, *dims]
         for e in (*loads, *self.stores):
             words += entry_words(e)
-        for line in (*once, *rest):
+        for line in once:
             words += [line[0], *(place.get(r, tiles) for r in line[1:])]
-        return words
+        return words + [word for line in every for word in line]
+
+    def _asks(self, length: int, item: int) -> list[tuple[int, int]]:
+        """Give opcodes and registers that ask for the next tile's stretches of the buffers in place, where they are far.
+
+        Memory answers while the tile is worked on, which takes far longer than reading it.
+        """
+        near: list[Entry] = []
+        for e in self.entries:
+            same = ((o.key[0], o.mode & ADJOINT) == (e.key[0], e.mode & ADJOINT) for o in near)
+            if e.kind == DIRECT and not any(same):
+                near.append(e)
+        if len(near) * self.size * item < FAR:
+            return []
+        ahead = length * item // LINE
+        return [(ASK + line, e.register) for e in near for line in range(ahead, 2 * ahead, ASKED)]
 
     def _live(self) -> list[list[int]]:
         wanted = {entry.register for entry in self.stores}
@@ -243,6 +266,36 @@ class Code:
                 kept.append(line)
                 wanted.update(r for r in line[2:] if r >= 0)
         return kept[::-1]
+
+    def _paired(self, lines: list[list[int]]) -> list[list[int]]:
+        """Do two lines at once where only the second reads what the first makes: it is neither written nor read."""
+        made = Counter(line[1] for line in lines)
+        read = Counter([r for line in lines for r in line[2:]] + [entry.register for entry in self.stores])
+        passed: dict[int, int] = {}  # register from one line to another -> the place of the first among those kept
+        kept: list[list[int]] = []
+        for line in lines:
+            z = line[1]
+            for operand in range(2):
+                k = passed.get(line[2 + operand], -1)
+                code = _PAIRED.get((kept[k][0], line[0], operand)) if k >= 0 else None
+                if code is not None and not self._changed(kept[k], [*kept[k + 1 :], line]):
+                    x, y = kept[k][2:4]
+                    line = [code, z, x, x if y < 0 else y, line[3 - operand], -1, -1]
+                    kept[k] = []
+                    break
+            if made[z] == read[z] == 1 and not self.uniform[z]:
+                passed[z] = len(kept)
+            kept.append(line)
+        return [line for line in kept if line]
+
+    def _changed(self, line: list[int], later: list[list[int]]) -> bool:
+        """Whether what a line reads is written later on, under the same number or as the same buffer in place."""
+
+        def places(registers: list[int]) -> set[tuple[int, ...]]:
+            entries = [self.direct[r] for r in registers if r in self.direct]
+            return {(e.key[0], e.mode & ADJOINT) for e in entries} | {(r,) for r in registers if r >= 0}
+
+        return not places(line[2:]).isdisjoint(places([other[1] for other in later if other]))
 
     def _places(self, once: list[list[int]], rest: list[list[int]], loads: list[Entry]) -> tuple[dict[int, int], int]:
         """Give each register a tile, as few as will do; the last tile but one past them stands for none."""
@@ -279,14 +332,29 @@ class Code:
         return place, count
 
 
+_ELEMENTWISE = {op.name: op for op in OPS.values() if isinstance(op, Elementwise)}
+_ADD_COPY = partial_code(_ELEMENTWISE["copy"], 0, True)
+
+#: ops of two lines, and the operand of the second that the first makes -> opcode of both; a square is a product, too
+_PAIRED = {
+    (OPS[name].code, OPS[second].code, place): pair_code(k)
+    for k, (first, second, operand) in enumerate(TILE_PAIRS)
+    for name in ((first, "square") if first == "multiply" else (first,))
+    for place in ((0, 1) if second in ("add", "multiply") else (operand,))
+}
+
 #: opcodes of partials that have a twin (the next opcode) which adds
 _ADDING = {
-    partial_code(op.code, k, False)
-    for op in OPS.values()
-    if isinstance(op, Elementwise)
-    for k in range(len(op.partials))
-    if is_cheap(op, k)
+    partial_code(op, k, False) for op in _ELEMENTWISE.values() for k in range(len(op.partials)) if is_cheap(op, k)
 }
+
+
+def _between(lines: list[list[int]], others: list[list[int]]) -> list[list[int]]:
+    """Spread other lines evenly between lines."""
+    made = []
+    for k, line in enumerate(lines):
+        made += [line, *others[k * len(others) // len(lines) : (k + 1) * len(others) // len(lines)]]
+    return made
 
 
 def _tile_length(tiles: int, item: int, n: int) -> int:
@@ -419,7 +487,7 @@ class Block:
         operands = self._operands(k)
         names = dict(zip("xyw", operands, strict=False)) | {"z": self._result(k)}
         registers = [self._value(*names[name]) if name in needed else -1 for name in "xywz"]
-        opcode = partial_code(op.code, i, False)
+        opcode = partial_code(op, i, False)
         uniform = code.uniform[d] and all(code.uniform[r] for r in registers if r >= 0)
         if former is not None and former[1] and is_cheap(op, i) and (uniform or not code.uniform[former[0]]):
             code.lines.append([opcode + 1, former[0], *registers, d])
