@@ -34,6 +34,8 @@ TILE, TILE_BYTES = 512, 1 << 15
 SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = range(128, 132)
 SCALAR_ASSIGN, SCALAR_SUM, SCALAR_MAX, SCALAR_MIN = range(132, 136)
 SCALAR_MULTIPLY_ADD, SCALAR_MULTIPLY_SUBTRACT, SCALAR_SUBTRACT_PRODUCT, SCALAR_ADD_ADD = range(136, 140)
+#: sine and cosine at once: one is wanted, the other is its partial
+SCALAR_SINE, SCALAR_COSINE = 144, 145
 #: numbers side by side that one instruction does; added to an opcode it tells of them; those that bring numbers side by
 #: side: copies of one; four, the last by an instruction of its own; and the sum of such
 LANES, SCALAR_LANES = 4, 256

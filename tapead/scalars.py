@@ -26,6 +26,7 @@ from .kernels.constants import (
     SCALAR_ADD,
     SCALAR_ADD_ADD,
     SCALAR_ASSIGN,
+    SCALAR_COSINE,
     SCALAR_FIRST,
     SCALAR_FOURTH,
     SCALAR_GATHER,
@@ -38,6 +39,7 @@ from .kernels.constants import (
     SCALAR_MULTIPLY_ADD,
     SCALAR_MULTIPLY_SUBTRACT,
     SCALAR_OUT,
+    SCALAR_SINE,
     SCALAR_SPREAD,
     SCALAR_STORE,
     SCALAR_SUBTRACT_PRODUCT,
@@ -56,8 +58,12 @@ ANY = -1
 #: that there is an adjoint outside the slab to reach; the bits below tell of the operands
 OUTER = 64
 
-COPY, ADD, SUBTRACT, MULTIPLY = (OPS[name].code for name in ("copy", "add", "subtract", "multiply"))
+COPY, ADD, SUBTRACT, MULTIPLY, SINE, COSINE = (
+    OPS[name].code for name in ("copy", "add", "subtract", "multiply", "sin", "cos")
+)
 SUMS = (ADD, SUBTRACT)
+#: what is done together with its partial, where that is wanted
+CIRCULAR = {SINE: SCALAR_SINE, COSINE: SCALAR_COSINE}
 REDUCTIONS = {"sum": SCALAR_SUM, "max": SCALAR_MAX, "min": SCALAR_MIN}
 
 #: words of an instruction while a run is made: op, z, x, y, w, activity
@@ -400,6 +406,8 @@ class _Run:
         at = len(self.code)
         if code in SUMS:
             code = self._sum(code, z, x, y, active)
+        elif active and code in CIRCULAR:
+            self._circular(code, z, x, active)
         else:
             self.code += code, z, x, y, w, active
         waiting = self.waiting.get(code)
@@ -440,6 +448,8 @@ class _Run:
         for places in zip(z, *read, strict=True):
             if op.code in SUMS:
                 self._sum(op.code, places[0], places[1], places[2], active)
+            elif active and op.code in CIRCULAR:
+                self._circular(op.code, places[0], places[1], active)
             else:
                 self.code += op.code, *places, active
         if op.code == MULTIPLY and not out and self.scalars._of[result] in self.once and self._steady(operands):
@@ -524,6 +534,12 @@ class _Run:
             break
         self.code += lanes + op, z, x, y, w, active
         return op
+
+    def _circular(self, op: int, z: int, x: int, active: int) -> None:
+        """Append a sine or cosine, which keeps the other for the way back."""
+        other = self._fresh()
+        sine, cosine = (z, other) if op == SINE else (other, z)
+        self.code += CIRCULAR[op], z, x, sine, cosine, active
 
     def _assign(self, operand: int, target: int, saved: int) -> None:
         """Write in place: save what is overwritten; on the way back take the adjoint away, and put the saved back."""
