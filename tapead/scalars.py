@@ -96,6 +96,12 @@ def _has_lanes(op: Elementwise) -> bool:
     return known
 
 
+def _adjoin(places: Sequence[int]) -> bool:
+    """Whether places are neighbours, in their order."""
+    first = places[0]
+    return all(place == first + k for k, place in enumerate(places))
+
+
 _OPEN: dict[int, int] = {}
 _LANED: dict[int, bool] = {}
 
@@ -121,6 +127,7 @@ class Scalars:
         self._shared = self._written if target is None else self._written | {target}
         #: lanes of less than LANES numbers of storages -> how many
         self.lanes: dict[int, dict[int, int]] = {F8: {}, F4: {}}
+        self._spare: dict[int, list[int]] = {F8: [], F4: []}  # places between lanes
         self._constants: dict[tuple[Any, ...], int] = {}
         #: class -> for each buffer its place in the slab, if it is of one number and was met already, else -1
         self._numbers = {F8: [-1] * len(of), F4: [-1] * len(of)}
@@ -157,9 +164,13 @@ class Scalars:
 
     def place(self, number: int, count: int = 1) -> int:
         """Take the next places in a slab; a few numbers are lanes."""
-        place = self.sizes[number]
+        place, spare = self.sizes[number], self._spare[number]
+        if count == 1 and spare:
+            return spare.pop()
         if 1 < count <= LANES:
-            place += -place % LANES
+            while place % LANES:
+                spare.append(place)
+                place += 1
             self.lanes[number][place] = count
             count = LANES
         self.sizes[number] = place + count
@@ -355,14 +366,29 @@ class _Run:
             out += SCALAR_OUT, place, place, buffer, self._outer(buffer, element), active
         return places, out
 
-    def _together(self, places: list[int], active: int) -> int:
-        """Bring numbers to neighbouring places; give the first."""
-        if places == list(range(places[0], places[0] + len(places))):
-            return places[0]
-        copies = [self._fresh() for _ in places]
-        for z, x in zip(copies, places, strict=True):
-            self.code += COPY, z, x, x, x, active
-        return copies[0]
+    def _are_lanes(self, places: Sequence[int]) -> bool:
+        """Whether places are neighbours, and none but them and what fills them up is done with them."""
+        count = len(places)
+        return _adjoin(places) and (count == LANES or self.scalars.lanes[self.number].get(places[0]) == count)
+
+    def _gather(self, places: Sequence[int], active: int, steady: bool) -> int:
+        """Bring numbers side by side, as lanes; give the first place. steady tells that nothing is written over them."""
+        key = (active, *places)
+        first = self.gathered.get(key)
+        if first is None or not steady:
+            count = len(places)
+            first = self.gathered[key] = self.scalars.place(self.number, count)
+            self.fresh.update(range(first, first + LANES))
+            if len(set(places)) == 1:
+                self.code += SCALAR_SPREAD, first, places[0], count, 0, active
+            else:
+                x, y, w, last = (*places, places[0], places[0])[:LANES]
+                third, fourth = (active if count > n else 0 for n in (2, 3))
+                self.code += SCALAR_GATHER, first, x, y, w, active | active << 2 | third << 4
+                self.code += SCALAR_FOURTH, first + 3, last, last, last, fourth
+            for place in places:
+                self._forget(place)
+        return first
 
     # ---- instructions --------------------------------------------------------------------------------------------------
 
@@ -483,30 +509,7 @@ class _Run:
         if self.tape.storages[s].kind is CONSTANT:
             return scalars.constants(s, self._elements(buffer, shape), self.number)
         places = self._read(buffer, shape)
-        if self._are_lanes(places):
-            return places[0]
-        for place in places:
-            self._forget(place)
-        key = (active, *places)
-        first = self.gathered.get(key)
-        if first is None or s in scalars._written:
-            first = self.gathered[key] = scalars.place(self.number, len(places))
-            self.fresh.update(range(first, first + LANES))
-            if len(set(places)) == 1:
-                self.code += SCALAR_SPREAD, first, places[0], len(places), 0, active
-            else:
-                x, y, w, last = (*places, places[0], places[0])[:LANES]
-                third, fourth = (active if len(places) > n else 0 for n in (2, 3))
-                self.code += SCALAR_GATHER, first, x, y, w, active | active << 2 | third << 4
-                self.code += SCALAR_FOURTH, first + 3, last, last, last, fourth
-        return first
-
-    def _are_lanes(self, places: Sequence[int]) -> bool:
-        """Whether places are neighbours, and none but them and what fills them up is done with them."""
-        first, count = places[0], len(places)
-        if list(places) != list(range(first, first + count)):
-            return False
-        return count == LANES or self.scalars.lanes[self.number].get(first) == count
+        return places[0] if self._are_lanes(places) else self._gather(places, active, s not in scalars._written)
 
     def _steady(self, operands: Sequence[int]) -> bool:
         """Whether operands may be read late: nothing is written over them."""
@@ -565,10 +568,9 @@ class _Run:
         active = SCALAR_ADD if of[operand] in adjoints and of[result] in adjoints else 0
         shape = self.tape.buffers[operand].shape
         x, code = self._read(operand, shape), REDUCTIONS[op.name]
-        if code == SCALAR_SUM and self._are_lanes(x):
-            code, first = SCALAR_LANES_SUM, x[0]
-        else:
-            first = self._together(x, active)
+        first = x[0] if _adjoin(x) else self._gather(x, active, of[operand] not in self.scalars._written)
+        if code == SCALAR_SUM and (first != x[0] or self._are_lanes(x)):
+            code = SCALAR_LANES_SUM
         (z,), out = self._write(result, ())
         if active:
             self.active = True
