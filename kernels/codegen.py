@@ -15,6 +15,7 @@ from .constants import (
     SCALAR_ADD_ADD,
     SCALAR_FIRST,
     SCALAR_LANES,
+    SCALAR_LOAD,
     SCALAR_MULTIPLY_ADD,
     SCALAR_MULTIPLY_SUBTRACT,
     SCALAR_SUBTRACT_PRODUCT,
@@ -218,12 +219,17 @@ PAIRS = (
 
 def scalars_forward(number: str) -> list[str]:
     """Write the switch over single numbers, and over lanes, forward."""
+    if len(ROWS) > SCALAR_LOAD:
+        raise ValueError(
+            f"{len(ROWS)} rows reach into the opcodes of scalar runs' own instructions, from {SCALAR_LOAD} on"
+        )
     made = [(row.code, row.name, _value(row, number)) for row in rows(number)]
     pairs = [(code, text, text) for code, text, _ in PAIRS]
     laned = [(row.code, row.name, _value(row, number)) for row in rows(number) if has_lanes(row)]
     body = [(code, name, [f"v[z] = {_read(text, IN_RUNS)}"]) for code, name, text in made + pairs]
     body += [
-        (SCALAR_LANES + code, f"lanes: {name}", [f"put(v, z, {_read(text, IN_LANES)})"]) for code, name, text in laned + pairs
+        (SCALAR_LANES + code, f"lanes: {name}", [f"put(v, z, {_read(text, IN_LANES)})"])
+        for code, name, text in laned + pairs
     ]
     return ["        " + line for line in _branches(number, body, "")]
 

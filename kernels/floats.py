@@ -19,7 +19,7 @@ from .lanes import Vector, fused, spread
 _FRACTION = {64: 52, 32: 23}
 
 
-def _number(x: Any) -> types.Float:
+def _number(x: Any) -> Any:
     """Give the type of a number, or of each of the numbers in lanes."""
     return x.element if isinstance(x, Vector) else x
 

@@ -63,7 +63,13 @@ for _operation, _write in (
 ):
     _declare(_operation, 2, _same, _write)
 _declare(operator.neg, 1, _same, ir.IRBuilder.fneg)
-for _operation, _sign in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "==")):
+for _operation, _sign in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.eq, "=="),
+):
     _declare(_operation, 2, _mask, lambda builder, x, y, sign=_sign: builder.fcmp_ordered(sign, x, y))
 _declare(operator.ne, 2, _mask, lambda builder, x, y: builder.fcmp_unordered("!=", x, y))
 
@@ -71,9 +77,8 @@ _declare(operator.ne, 2, _mask, lambda builder, x, y: builder.fcmp_unordered("!=
 @intrinsic
 def choose(typing_context: Any, condition: Any, x: Any, y: Any) -> Any:
     """Give x where a condition holds, y elsewhere: numbers, or lanes."""
-    number = next((kind.element if isinstance(kind, Vector) else kind for kind in (x, y)), None)
     vector = _vector(condition, x, y)
-    result = x if vector is None else Vector(number, vector.count)
+    result = x if vector is None else Vector(x.element if isinstance(x, Vector) else x, vector.count)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if vector is None:

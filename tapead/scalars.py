@@ -157,10 +157,14 @@ class Scalars:
         number = computed_class(tape, k)
         return number if number in (F8, F4) else None
 
-    def run(self, instructions: Sequence[int]) -> tuple[array[int], bool]:
-        """Make one run of instructions of one class: the words of the row, and whether it has a way back."""
-        run = _Run(self, instructions)
-        return run.words(), run.active
+    def run(self, instructions: Sequence[int], apart: bool) -> tuple[array[int], bool, bool]:
+        """Make one run of instructions of one class: the words of the row, whether it has a way back, and `copies`.
+
+        That is whether the way back may read numbers that are not on the tape: the way forward, which makes them, must
+        come before. apart tells to do without, where there is another way, because the way back may come first.
+        """
+        run = _Run(self, instructions, apart)
+        return run.words(), run.active, run.copies
 
     def place(self, number: int, count: int = 1) -> int:
         """Take the next places in a slab; a few numbers are lanes."""
@@ -209,11 +213,12 @@ class Scalars:
 class _Run:
     """One run while it is made."""
 
-    def __init__(self, scalars: Scalars, instructions: Sequence[int]) -> None:
+    def __init__(self, scalars: Scalars, instructions: Sequence[int], apart: bool) -> None:
         self.scalars, self.tape = scalars, scalars.tape
         self.number = next(n for n in map(scalars.kind, instructions) if n is not None and n != ANY)
         self.code: list[int] = []
-        self.active = False
+        self.active = self.copies = False
+        self.apart = apart
         tape, of = self.tape, scalars._of
         readers = Counter([of[b] for k in instructions for b in tape.operand_buffers[k]])
         #: the storages that nothing outside the run reads
@@ -228,7 +233,9 @@ class _Run:
         self.waiting: dict[int, dict[int, int]] = {
             lanes + code: {} for lanes in (0, SCALAR_LANES) for code in (MULTIPLY, ADD)
         }
-        self.gathered: dict[tuple[int, ...], int] = {}  # places, whether an adjoint flows -> the lanes that are their copies
+        self.gathered: dict[
+            tuple[int, ...], int
+        ] = {}  # places, whether an adjoint flows -> the lanes that are their copies
         self.fresh: set[int] = set()  # places of the run's own
         for k in instructions:
             op = tape.ops[k]
@@ -432,7 +439,7 @@ class _Run:
         at = len(self.code)
         if code in SUMS:
             code = self._sum(code, z, x, y, active)
-        elif active and code in CIRCULAR:
+        elif active and code in CIRCULAR and not self.apart:
             self._circular(code, z, x, active)
         else:
             self.code += code, z, x, y, w, active
@@ -474,7 +481,7 @@ class _Run:
         for places in zip(z, *read, strict=True):
             if op.code in SUMS:
                 self._sum(op.code, places[0], places[1], places[2], active)
-            elif active and op.code in CIRCULAR:
+            elif active and op.code in CIRCULAR and not self.apart:
                 self._circular(op.code, places[0], places[1], active)
             else:
                 self.code += op.code, *places, active
@@ -491,7 +498,11 @@ class _Run:
         z = [first + e for e in self._elements(result, shape)]
         if not self._are_lanes(z):
             return False
+        if self.apart and active and not all(self._is_side_by_side(b, shape) for b in operands):
+            return False
         read = [self._lanes(b, shape, active >> 2 * i & SCALAR_ADD) for i, b in enumerate(operands)]
+        if active and self.gathered and not self.apart:
+            self.copies = True
         x, y, w = read + [read[0]] * (3 - len(read))
         at = len(self.code)
         if op.code in SUMS:
@@ -502,6 +513,11 @@ class _Run:
         if waiting is not None and s in self.once and self._steady(operands):
             waiting[z[0]] = at
         return True
+
+    def _is_side_by_side(self, buffer: int, shape: tuple[int, ...]) -> bool:
+        """Whether an operand's elements are lanes as they are, or constants."""
+        constant = self.tape.storages[self.scalars._of[buffer]].kind is CONSTANT
+        return constant or self._are_lanes(self._read(buffer, shape))
 
     def _lanes(self, buffer: int, shape: tuple[int, ...], active: int) -> int:
         """Give the first place of an operand's elements as lanes; bring them side by side if they are not."""
@@ -540,7 +556,7 @@ class _Run:
 
     def _circular(self, op: int, z: int, x: int, active: int) -> None:
         """Append a sine or cosine, which keeps the other for the way back."""
-        other = self._fresh()
+        other, self.copies = self._fresh(), True
         sine, cosine = (z, other) if op == SINE else (other, z)
         self.code += CIRCULAR[op], z, x, sine, cosine, active
 
@@ -569,7 +585,9 @@ class _Run:
         shape = self.tape.buffers[operand].shape
         x, code = self._read(operand, shape), REDUCTIONS[op.name]
         first = x[0] if _adjoin(x) else self._gather(x, active, of[operand] not in self.scalars._written)
-        if code == SCALAR_SUM and (first != x[0] or self._are_lanes(x)):
+        if code != SCALAR_SUM and active and first != x[0]:
+            self.copies = True
+        elif code == SCALAR_SUM and (first != x[0] or self._are_lanes(x)):
             code = SCALAR_LANES_SUM
         (z,), out = self._write(result, ())
         if active:
