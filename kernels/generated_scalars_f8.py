@@ -7,9 +7,11 @@ Parameters: the slab's buffer, instructions (int64), then 5 words an instruction
 whose halves are op and activity. Operands are places in the slab, the run's own stretch of the arena. LOAD, STORE, OUT
 and GUARD reach what lies outside it, by a buffer and a place from there (4 * elements + number class). An operand's
 activity, two bits, says whether its adjoint is added to, or set because nothing was added before.
-SUM, MAX and MIN take the y numbers from x on. SINE and COSINE leave the sine in y, the cosine in w; one of them is z. Operands and result of an instruction on lanes are LANES numbers each, from
-a place on. SPREAD makes y lanes of one number, GATHER lanes of x, y, w and of the x of FOURTH, which comes next. Where
-there are less than LANES numbers, those that fill up are computed, too: nothing reads them.
+SUM, MAX and MIN take the y numbers from x on. SINE and COSINE leave the sine in y, the cosine in w; one of them is z.
+Operands and result of an instruction on lanes are LANES numbers each, from a place on. SPREAD makes y lanes of one
+number, GATHER lanes of x, y, w and of the x of FOURTH, which comes next. Where there are less than LANES numbers, those
+that fill up are computed, too: nothing reads them. Numbers that lanes are made of are read one by one, since a wide load
+must wait for narrow stores.
 """
 
 import numpy as np

@@ -233,9 +233,8 @@ class _Run:
         self.waiting: dict[int, dict[int, int]] = {
             lanes + code: {} for lanes in (0, SCALAR_LANES) for code in (MULTIPLY, ADD)
         }
-        self.gathered: dict[
-            tuple[int, ...], int
-        ] = {}  # places, whether an adjoint flows -> the lanes that are their copies
+        #: whether an adjoint flows, places -> the lanes that are their copies
+        self.gathered: dict[tuple[int, ...], int] = {}
         self.fresh: set[int] = set()  # places of the run's own
         for k in instructions:
             op = tape.ops[k]
