@@ -98,8 +98,8 @@ def _has_lanes(op: Elementwise) -> bool:
 
 def _adjoin(places: Sequence[int]) -> bool:
     """Whether places are neighbours, in their order."""
-    first = places[0]
-    return all(place == first + k for k, place in enumerate(places))
+    first, count = places[0], len(places)
+    return places[-1] - first == count - 1 and list(places) == list(range(first, first + count))
 
 
 _OPEN: dict[int, int] = {}
@@ -291,8 +291,11 @@ class _Run:
         for s in self.inner & places.keys():
             if storages[s].number == self.number:
                 place, size = places[s], storages[s].size
-                size = LANES if place in self.scalars.lanes[self.number] else size
-                found[place : place + size] = b"\1" * size
+                if size == 1:
+                    found[place] = 1
+                else:
+                    size = LANES if place in self.scalars.lanes[self.number] else size
+                    found[place : place + size] = b"\1" * size
         return np.frombuffer(found, bool)
 
     # ---- operands and results ------------------------------------------------------------------------------------------
@@ -392,8 +395,7 @@ class _Run:
                 third, fourth = (active if count > n else 0 for n in (2, 3))
                 self.code += SCALAR_GATHER, first, x, y, w, active | active << 2 | third << 4
                 self.code += SCALAR_FOURTH, first + 3, last, last, last, fourth
-            for place in places:
-                self._forget(place)
+            self._forget(places)
         return first
 
     # ---- instructions --------------------------------------------------------------------------------------------------
@@ -458,12 +460,14 @@ class _Run:
         s = self.scalars._of[result]
         for element, place in zip(self._elements(result, self.tape.buffers[result].shape), places, strict=True):
             self.copied[s, element] = place
-            self._forget(place)
+        self._forget(places)
 
-    def _forget(self, place: int) -> None:
-        """Leave a product or sum where it is: more than one instruction may read it."""
+    def _forget(self, places: Sequence[int]) -> None:
+        """Leave products and sums where they are: more than one instruction may read them."""
         for waiting in self.waiting.values():
-            waiting.pop(place, None)
+            if waiting:
+                for place in places:
+                    waiting.pop(place, None)
 
     def _spread(self, op: Elementwise, operands: Sequence[int], result: int, active: int) -> None:
         """Make one instruction on lanes, or else one an element."""
@@ -473,8 +477,7 @@ class _Run:
         read = [self._read(b, shape) for b in operands]
         z, out = self._write(result, shape, op.boolean)
         for spread in (x for x in read if len(set(x)) < len(x)):  # more than one instruction reads them
-            for place in spread:
-                self._forget(place)
+            self._forget(spread)
         read += [read[0]] * (3 - len(read))
         start = len(self.code)
         for places in zip(z, *read, strict=True):
