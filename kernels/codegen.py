@@ -7,19 +7,22 @@ function's own file: with the digest in its text, a file changes whenever someth
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from .constants import (
     SCALAR_ADD,
     SCALAR_ADD_ADD,
     SCALAR_FIRST,
+    SCALAR_LANES,
+    SCALAR_LOAD,
     SCALAR_MULTIPLY_ADD,
     SCALAR_MULTIPLY_SUBTRACT,
     SCALAR_SUBTRACT_PRODUCT,
 )
 from .elementwise import ROWS
 from .library import structural_kernels
-from .op import PARTIALS, TILE_PAIRS, Elementwise, is_cheap, pair_code, partial_code
+from .op import LANED, PARTIALS, TILE_PAIRS, Elementwise, has_lanes, is_cheap, pair_code, partial_code
 from .table import STRUCTURAL_GROUPS
 from .vecmath import NEAR_ONLY
 
@@ -105,9 +108,12 @@ def _read(text: str, places: dict[str, str]) -> str:
     return ast.unparse(_Reads(places).visit(ast.parse(text, mode="eval")))
 
 
-#: where a loop over tiles finds the operands, the result and its adjoint; where a scalar run does
+#: where a loop over tiles finds the operands, the result and its adjoint; where a scalar run does, and on lanes, where
+#: functions have other names, too
 IN_TILES = {"x": "X[i]", "y": "Y[i]", "w": "W[i]", "z": "V[i]", "d": "D[i]"}
 IN_RUNS = {name: f"v[{name}]" for name in "xywz"}
+IN_LANES = {name: f"lanes(v, {name})" for name in "xywz"} | {"d": "lanes(g, z)"}
+IN_LANES |= {name: f"lanes_{name}" for name in LANED}
 
 
 def _loop(target: str, text: str) -> list[str]:
@@ -259,30 +265,45 @@ PAIRS = (
 
 
 def scalars_forward(number: str) -> list[str]:
-    """Write the switch over single numbers, forward."""
+    """Write the switch over single numbers, and over lanes, forward."""
+    if len(ROWS) > SCALAR_LOAD:
+        raise ValueError(
+            f"{len(ROWS)} rows reach into the opcodes of scalar runs' own instructions, from {SCALAR_LOAD} on"
+        )
     made = [(row.code, row.name, _value(row, number)) for row in rows(number)]
-    made += [(code, text, text) for code, text, _ in PAIRS]
-    body = [(code, name, [f"v[z] = {_read(text, IN_RUNS)}"]) for code, name, text in made]
+    pairs = [(code, text, text) for code, text, _ in PAIRS]
+    laned = [(row.code, row.name, _value(row, number)) for row in rows(number) if has_lanes(row)]
+    body = [(code, name, [f"v[z] = {_read(text, IN_RUNS)}"]) for code, name, text in made + pairs]
+    body += [
+        (SCALAR_LANES + code, f"lanes: {name}", [f"put(v, z, {_read(text, IN_LANES)})"])
+        for code, name, text in laned + pairs
+    ]
     return ["        " + line for line in _branches(number, body, "")]
 
 
 def scalars_reverse(number: str) -> list[str]:
-    """Write the switch over single numbers, backwards."""
+    """Write the switch over single numbers, and over lanes, backwards."""
     made = [(row.code, row.name, [p and _contribution(row, p, number) for p in row.partials]) for row in rows(number)]
     product = next(row for row in ROWS if row.name == "multiply")
-    made += [(code, text, [_contribution(product, p, number) for p in partials]) for code, text, partials in PAIRS]
-    body = []
-    for code, name, operands in made:
-        statements = []
-        for place, contribution in enumerate(operands):
-            if contribution is None:
-                continue
+    pairs = [(code, text, [_contribution(product, p, number) for p in partials]) for code, text, partials in PAIRS]
+    laned = {row.code for row in rows(number) if has_lanes(row)}
+    body = [(code, name, _gifts("give", operands, IN_RUNS)) for code, name, operands in made + pairs]
+    body += [
+        (SCALAR_LANES + code, f"lanes: {name}", _gifts("give_lanes", operands, IN_LANES))
+        for code, name, operands in [entry for entry in made if entry[0] in laned] + pairs
+    ]
+    return ["        " + line for line in _branches(number, [entry for entry in body if entry[2]], "")]
+
+
+def _gifts(give: str, contributions: Sequence[str | None], places: dict[str, str]) -> list[str]:
+    """Write what gives each operand of an instruction its contribution."""
+    statements = []
+    for place, contribution in enumerate(contributions):
+        if contribution is not None:
             add, first = SCALAR_ADD << 2 * place, SCALAR_FIRST << 2 * place
             statements += [f"if active & {add | first}:"]
-            statements += [f"    give(g, {'xyw'[place]}, active & {first}, {_read(contribution, IN_RUNS)})"]
-        if statements:
-            body.append((code, name, statements))
-    return ["        " + line for line in _branches(number, body, "")]
+            statements += [f"    {give}(g, {'xyw'[place]}, active & {first}, {_read(contribution, places)})"]
+    return statements
 
 
 def in_class(text: str, number: str) -> str:

@@ -34,9 +34,15 @@ TILE, TILE_BYTES = 512, 1 << 15
 ASK, ASKED, LINE = 4096, 16, 64
 #: instructions of a scalar run that are no rows of the table: those that reach outside it; in-place assignment within it;
 #: reductions of neighbouring numbers; products and sums that go into a sum
-SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = 1000, 1001, 1002, 1003
-SCALAR_ASSIGN, SCALAR_SUM, SCALAR_MAX, SCALAR_MIN = 1004, 1005, 1006, 1007
-SCALAR_MULTIPLY_ADD, SCALAR_MULTIPLY_SUBTRACT, SCALAR_SUBTRACT_PRODUCT, SCALAR_ADD_ADD = 1008, 1009, 1010, 1011
+SCALAR_LOAD, SCALAR_STORE, SCALAR_OUT, SCALAR_GUARD = range(128, 132)
+SCALAR_ASSIGN, SCALAR_SUM, SCALAR_MAX, SCALAR_MIN = range(132, 136)
+SCALAR_MULTIPLY_ADD, SCALAR_MULTIPLY_SUBTRACT, SCALAR_SUBTRACT_PRODUCT, SCALAR_ADD_ADD = range(136, 140)
+#: sine and cosine at once: one is wanted, the other is its partial
+SCALAR_SINE, SCALAR_COSINE = 144, 145
+#: numbers side by side that one instruction does; added to an opcode it tells of them; those that bring numbers side by
+#: side: copies of one; four, the last by an instruction of its own; and the sum of such
+LANES, SCALAR_LANES = 4, 256
+SCALAR_SPREAD, SCALAR_GATHER, SCALAR_FOURTH, SCALAR_LANES_SUM = range(140, 144)
 #: words (int32) of an instruction of a scalar run; what an operand's two bits of activity say
 SCALAR_WORDS = 5
 SCALAR_ADD, SCALAR_FIRST = 1, 2

@@ -17,6 +17,7 @@ from .coefficients import (
 )
 from .floats import SHIFT, fma, pick, polynomial, power_of_two, scaled, split
 from .jit import vector_kernel
+from .vectors import choose
 
 LN2 = (0.6931471805599453, 0.6931471824645996)
 LN2_REST = (2.3190468138462996e-17, -1.9046542121259336e-09)
@@ -50,8 +51,8 @@ ERF_HIGH = (6.0, 4.0)
 @vector_kernel
 def clamped(x, low, high):  # type: ignore[no-untyped-def]
     """Keep x between two bounds; NaN stays."""
-    x = low if x < low else x
-    return high if x > high else x
+    x = choose(x < low, low, x)
+    return choose(x > high, high, x)
 
 
 @vector_kernel

@@ -1,6 +1,7 @@
 """Numbers as their bits, and sums of products rounded once: what vector mathematics stands on.
 
-All of it is written for float64 and float32 alike, and is a few instructions that LLVM vectorises. A constant that
+All of it is written for float64 and float32 alike, and is a few instructions that LLVM vectorises; what exponentials
+are made of takes lanes, too. A constant that
 depends on the precision is a pair (float64's, float32's); `pick` takes the one that goes with an operand.
 """
 
@@ -12,26 +13,39 @@ from numba import types
 from numba.core.cgutils import pack_array
 from numba.extending import intrinsic
 
+from .lanes import Vector, fused, spread
+
 #: bits of the fraction, by the width of the number
 _FRACTION = {64: 52, 32: 23}
 
 
-def _word(number: types.Float) -> ir.IntType:
-    return ir.IntType(number.bitwidth)
+def _number(x: Any) -> Any:
+    """Give the type of a number, or of each of the numbers in lanes."""
+    return x.element if isinstance(x, Vector) else x
 
 
-def _constant(number: types.Float, value: int) -> ir.Constant:
-    return ir.Constant(_word(number), value)
+def _word(x: Any) -> Any:
+    word = ir.IntType(_number(x).bitwidth)
+    return ir.VectorType(word, x.count) if isinstance(x, Vector) else word
+
+
+def _constant(x: Any, value: int) -> ir.Constant:
+    return ir.Constant(_word(x), [value] * x.count if isinstance(x, Vector) else value)
 
 
 def _fused(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    return builder.fma(x, y, z)
+    return fused(builder, x, y, z) if isinstance(z.type, ir.VectorType) else builder.fma(x, y, z)
 
 
-def _entry(context: Any, builder: Any, pair: Any, kind: Any, number: types.Float) -> Any:
-    """Take a pair's entry for a precision; the constant folds into its type."""
-    place = 0 if number.bitwidth == 64 else 1
-    return context.cast(builder, builder.extract_value(pair, place), kind[place], number)
+def _place(x: Any) -> int:
+    """Give the place of a precision in a pair of constants."""
+    return 0 if _number(x).bitwidth == 64 else 1
+
+
+def _entry(context: Any, builder: Any, value: Any, kind: Any, x: Any) -> Any:
+    """Bring a constant to the type of x; it folds."""
+    number = context.cast(builder, value, kind, _number(x))
+    return spread(builder, number, context.get_value_type(x)) if isinstance(x, Vector) else number
 
 
 @intrinsic
@@ -49,7 +63,8 @@ def pick(typing_context: Any, x: Any, pair: Any) -> Any:
     """Give the entry of a pair of constants that goes with the precision of x."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _entry(context, builder, arguments[1], pair, x)
+        place = _place(x)
+        return _entry(context, builder, builder.extract_value(arguments[1], place), pair[place], x)
 
     return x(x, pair), codegen
 
@@ -69,10 +84,10 @@ def polynomial(typing_context: Any, x: Any, pair: Any) -> Any:
     """Evaluate the polynomial in x whose coefficients, lowest first, are the pair's entry; by Estrin's scheme."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = 0 if x.bitwidth == 64 else 1
+        place = _place(x)
         power, table = arguments[0], builder.extract_value(arguments[1], place)
         terms = [
-            context.cast(builder, builder.extract_value(table, k), pair[place].dtype, x)
+            _entry(context, builder, builder.extract_value(table, k), pair[place].dtype, x)
             for k in range(pair[place].count)
         ]
         while len(terms) > 1:
@@ -114,7 +129,7 @@ def scaled(typing_context: Any, x: Any, shifted: Any) -> Any:
     """Give x * 2**k, given k + SHIFT: in two steps, so that the result may be subnormal or infinite."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        fraction = _constant(x, _FRACTION[x.bitwidth])
+        fraction = _constant(x, _FRACTION[_number(x).bitwidth])
         bits = builder.bitcast(arguments[1], _word(x))
         half = builder.lshr(bits, _constant(x, 1))
         value = arguments[0]

@@ -69,7 +69,21 @@ def copies(typing_context: Any, pointer: Any, number: Any) -> Any:
     signature = Vector(pointer.dtype, 8)(pointer, pointer.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _spread(builder, arguments[1], context.get_value_type(signature.return_type))
+        return spread(builder, arguments[1], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+@intrinsic
+def side_by_side(typing_context: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Give four lanes of four numbers."""
+    signature = Vector(a, 4)(a, a, a, a)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = context.get_value_type(signature.return_type)(ir.Undefined)
+        for k, number in enumerate(arguments):
+            lanes = builder.insert_element(lanes, number, ir.IntType(32)(k))
+        return lanes
 
     return signature, codegen
 
@@ -115,16 +129,23 @@ def _converted(builder: Any, lanes: Any, kind: Any) -> Any:
     return builder.fpext(lanes, kind) if isinstance(wanted, ir.DoubleType) else builder.fptrunc(lanes, kind)
 
 
-def _spread(builder: Any, number: Any, kind: Any) -> Any:
+def spread(builder: Any, number: Any, kind: Any) -> Any:
+    """Write the code of lanes that are all one number."""
     one = builder.insert_element(kind(ir.Undefined), number, ir.IntType(32)(0))
     return builder.shuffle_vector(one, kind(ir.Undefined), ir.VectorType(ir.IntType(32), kind.count)(None))
 
 
-def _fused(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    kind = z.type
-    name = f"llvm.fmuladd.v{kind.count}f{64 if isinstance(kind.element, ir.DoubleType) else 32}"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
-    return builder.call(function, [x, y, z])
+def fused(builder: Any, x: Any, y: Any, z: Any, how: str = "fma") -> Any:
+    """Write the code of x * y + z; "fma" rounds it once, "fmuladd" as is faster."""
+    return _called(builder, how, x, y, z)
+
+
+def _called(builder: Any, name: str, *lanes: Any) -> Any:
+    """Call one of LLVM's own functions, with lanes all of one type."""
+    kind = lanes[0].type
+    name = f"llvm.{name}.v{kind.count}f{64 if isinstance(kind.element, ir.DoubleType) else 32}"
+    made = ir.FunctionType(kind, [kind] * len(lanes))
+    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, made, name), lanes)
 
 
 def _sum(builder: Any, x: Any, y: Any) -> Any:
@@ -138,7 +159,7 @@ def add_multiple(typing_context: Any, total: Any, number: Any, lanes: Any) -> An
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, number, lanes = arguments
-        return _fused(builder, _spread(builder, number, lanes.type), lanes, total)
+        return fused(builder, spread(builder, number, lanes.type), lanes, total, "fmuladd")
 
     return signature, codegen
 
@@ -149,7 +170,7 @@ def add_product(typing_context: Any, total: Any, x: Any, y: Any) -> Any:
     signature = x(x, x, x)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _fused(builder, arguments[1], arguments[2], arguments[0])
+        return fused(builder, arguments[1], arguments[2], arguments[0], "fmuladd")
 
     return signature, codegen
 
@@ -193,8 +214,19 @@ def without(typing_context: Any, lanes: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lanes, count = arguments
         places = ir.VectorType(ir.IntType(32), lanes.type.count)
-        limit = _spread(builder, builder.trunc(count, ir.IntType(32)), places)
+        limit = spread(builder, builder.trunc(count, ir.IntType(32)), places)
         kept = builder.icmp_signed(">=", ir.Constant(places, list(range(places.count))), limit)
         return builder.select(kept, lanes, lanes.type(None))
+
+    return signature, codegen
+
+
+@intrinsic
+def lanes_sqrt(typing_context: Any, lanes: Any) -> Any:
+    """Give the square root of each lane."""
+    signature = lanes(lanes)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _called(builder, "sqrt", *arguments)
 
     return signature, codegen

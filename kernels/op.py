@@ -178,6 +178,10 @@ _CHEAP = (
     ast.Expression,
 )
 
+#: beside these, what is made of nothing else but calls of LANED can be done on lanes (see `vectors.py`)
+_LANED = (*_CHEAP, ast.Div, ast.Call, ast.Compare, ast.BitAnd, ast.BitOr, ast.cmpop)
+LANED = ("where", "exp", "sqrt")
+
 
 def partial_code(op: Elementwise, operand: int, add: bool) -> int:
     """Give the opcode that stores (or adds) adjoint times partial of an op's operand; what reads the same has the same."""
@@ -194,6 +198,17 @@ def is_cheap(op: Elementwise, operand: int) -> bool:
     """Whether a partial is a few additions and products: only then is there an opcode that adds, too."""
     partial = op.partials[operand]
     return partial is not None and all(isinstance(node, _CHEAP) for node in ast.walk(ast.parse(partial, mode="eval")))
+
+
+def has_lanes(op: Elementwise) -> bool:
+    """Whether value and partials are made of what can be done on several numbers side by side."""
+    if op.boolean or not op.floating:
+        return False
+    for text in filter(None, (op.value, *op.partials)):
+        for node in ast.walk(ast.parse(text, mode="eval")):
+            if not isinstance(node, _LANED) or (isinstance(node, ast.Call) and ast.unparse(node.func) not in LANED):
+                return False
+    return True
 
 
 def enter(op: Op) -> Op:

@@ -35,6 +35,10 @@ NAMES = ("f8", "f4", "i8", "b1")
 #: what takes fewer bytes than this shares its memory with nothing
 SMALL = 1024
 
+#: scalar runs of fewer instructions, beside blocks, are made so that their ways back can come first: that spares a block
+#: one of its sweeps, and outweighs what lanes gain
+LONG = 64
+
 #: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
 IN_PLACE = 1 << 14
 
@@ -166,7 +170,8 @@ class Planner:
         self._large = large  # storages that rows had better go over strip by strip
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
         self._touched: set[int] = set()
-        self._runs: dict[int, tuple[int, bool]] = {}  # group -> the parameters' place, whether there is a way back
+        #: group -> the parameters' place, whether there is a way back, whether that reads what is not on the tape
+        self._runs: dict[int, tuple[int, bool, bool]] = {}
         self._outside: dict[int, set[int]] = {}  # group of scalars -> the storages that it reaches outside the slabs
         self._dear: dict[int, set[int]] = {}
         self._form_groups()
@@ -188,10 +193,12 @@ class Planner:
         self.scalars = scalars = Scalars(tape, self.needed, self.adjoints, self.kept, target)
         self.grouping = Grouping(tape, self.needed, scalars, "blocks" in self.passes)
         self.groups = self.grouping.groups
+        alone = all(group.kind != BLOCK for group in self.groups)
         for g, group in enumerate(self.groups):
             if group.kind == SCALARS and any(tape.ops[k].name != "guard" for k in group.instructions):
-                words, active = scalars.run(group.instructions)
-                self._runs[g] = self._words(words), active
+                apart = not alone and len(group.instructions) < LONG
+                words, active, copies = scalars.run(group.instructions, apart)
+                self._runs[g] = self._words(words), active, copies
                 self.plan.work += len(group.instructions)
         for g in self._runs:
             instructions = self.groups[g].instructions
@@ -199,7 +206,7 @@ class Planner:
                 [self.reads[k] for k in instructions] + [self.writes[k] for k in instructions]
             )
             self._outside[g] = set(touched).difference(scalars.places)
-        if any(group.kind == BLOCK for group in self.groups):
+        if not alone:
             self._find_flows(target)
         else:  # the groups run in their order, whatever they read
             self.flows = [Flow(set(), set(), set(), self._goes_back(group), False) for group in self.groups]
@@ -234,7 +241,7 @@ class Planner:
             reverse = self._goes_back(group)
             reading = self._read_back(g, group) if reverse else set()
             reads = {w for s in reading for w in writers.get(s, ())}
-            if group.kind == SCALARS and self._loads(reading, group.number):
+            if g in self._runs and (self._runs[g][2] or self._loads(reading, group.number)):
                 reads.add(g)
             self.flows.append(
                 Flow(
@@ -454,7 +461,7 @@ class Planner:
 
     def _emit_scalars(self, what: str, g: int) -> None:
         group = self.groups[g]
-        (place, active), outside = self._runs[g], self._outside[g]
+        (place, active, _), outside = self._runs[g], self._outside[g]
         if what == REVERSE:
             if not active:
                 return

@@ -1,8 +1,9 @@
 """Scalar runs: the instructions on single numbers, and on very small arrays, that one tight switch does.
 
 Every storage that they touch lies in the slab of its number class, a stretch of the arena, if it is small enough: an
-operand is then a place in the slab, and so is an element of it. An instruction on up to `UNROLLED` elements becomes one
-an element. What lies elsewhere (other classes, large arrays, arrays of constants) is loaded and written out.
+operand is then a place in the slab, and so is an element of it. An instruction on up to `LANES` elements becomes one on
+lanes, which are that many neighbouring places (those that fill up belong to nobody), or else one an element. What lies
+elsewhere (other classes, large arrays) is loaded and written out.
 """
 
 from __future__ import annotations
@@ -21,28 +22,35 @@ from .kernels.constants import (
     F4,
     F8,
     I8,
+    LANES,
     SCALAR_ADD,
     SCALAR_ADD_ADD,
     SCALAR_ASSIGN,
+    SCALAR_COSINE,
     SCALAR_FIRST,
+    SCALAR_FOURTH,
+    SCALAR_GATHER,
     SCALAR_GUARD,
+    SCALAR_LANES,
+    SCALAR_LANES_SUM,
     SCALAR_LOAD,
     SCALAR_MAX,
     SCALAR_MIN,
     SCALAR_MULTIPLY_ADD,
     SCALAR_MULTIPLY_SUBTRACT,
     SCALAR_OUT,
+    SCALAR_SINE,
+    SCALAR_SPREAD,
     SCALAR_STORE,
     SCALAR_SUBTRACT_PRODUCT,
     SCALAR_SUM,
     SCALAR_WORDS,
 )
+from .kernels.op import has_lanes
 from .kernels.table import OPS, Elementwise, Op
 from .shape import broadcast_strides
 from .tape import CONSTANT, INPUT, VALUE, Wengert
 
-#: instructions on so many elements are done one by one
-UNROLLED = 4
 #: storages of more elements than this are never in the slab
 SMALL = 256
 #: the class of what goes with a run of any class: guards
@@ -50,8 +58,12 @@ ANY = -1
 #: that there is an adjoint outside the slab to reach; the bits below tell of the operands
 OUTER = 64
 
-COPY, ADD, SUBTRACT, MULTIPLY = (OPS[name].code for name in ("copy", "add", "subtract", "multiply"))
+COPY, ADD, SUBTRACT, MULTIPLY, SINE, COSINE = (
+    OPS[name].code for name in ("copy", "add", "subtract", "multiply", "sin", "cos")
+)
 SUMS = (ADD, SUBTRACT)
+#: what is done together with its partial, where that is wanted
+CIRCULAR = {SINE: SCALAR_SINE, COSINE: SCALAR_COSINE}
 REDUCTIONS = {"sum": SCALAR_SUM, "max": SCALAR_MAX, "min": SCALAR_MIN}
 
 #: words of an instruction while a run is made: op, z, x, y, w, activity
@@ -76,7 +88,22 @@ def _open(op: Elementwise) -> int:
     return bits
 
 
+def _has_lanes(op: Elementwise) -> bool:
+    """Whether several elements are done at once."""
+    known = _LANED.get(op.code)
+    if known is None:
+        known = _LANED[op.code] = has_lanes(op)
+    return known
+
+
+def _adjoin(places: Sequence[int]) -> bool:
+    """Whether places are neighbours, in their order."""
+    first, count = places[0], len(places)
+    return places[-1] - first == count - 1 and list(places) == list(range(first, first + count))
+
+
 _OPEN: dict[int, int] = {}
+_LANED: dict[int, bool] = {}
 
 
 class Scalars:
@@ -98,7 +125,10 @@ class Scalars:
         self._readers = Counter([of[b] for k in needed for b in tape.operand_buffers[k]])
         self._written = {of[tape.result_buffers[k][0]] for k in needed if tape.ops[k].name in ("assign", "scatter")}
         self._shared = self._written if target is None else self._written | {target}
-        self._constants: dict[tuple[int, int], int] = {}
+        #: lanes of less than LANES numbers of storages -> how many
+        self.lanes: dict[int, dict[int, int]] = {F8: {}, F4: {}}
+        self._spare: dict[int, list[int]] = {F8: [], F4: []}  # places between lanes
+        self._constants: dict[tuple[Any, ...], int] = {}
         #: class -> for each buffer its place in the slab, if it is of one number and was met already, else -1
         self._numbers = {F8: [-1] * len(of), F4: [-1] * len(of)}
         self._flows = [SCALAR_ADD if s in adjoints else 0 for s in of]  # for each buffer, whether it has an adjoint
@@ -112,13 +142,13 @@ class Scalars:
             if not shape and tape.parameters[k] is None:
                 number = tape.storages[result.storage].number
                 return number if number in (F8, F4) else None
-            if shape and not 0 < math.prod(shape) <= UNROLLED:
+            if shape and not 0 < math.prod(shape) <= LANES:
                 return None
         elif op.name == "guard":
             return ANY if tape.buffers[tape.operand_buffers[k][0]].dtype == bool else None
         elif op.name in REDUCTIONS:
             operand, result = (tape.buffers[b[k][0]] for b in (tape.operand_buffers, tape.result_buffers))
-            if not 0 < math.prod(operand.shape) <= UNROLLED or math.prod(result.shape) != 1:
+            if not 0 < math.prod(operand.shape) <= LANES or math.prod(result.shape) != 1:
                 return None
             if operand.dtype != result.dtype:
                 return None
@@ -127,14 +157,26 @@ class Scalars:
         number = computed_class(tape, k)
         return number if number in (F8, F4) else None
 
-    def run(self, instructions: Sequence[int]) -> tuple[array[int], bool]:
-        """Make one run of instructions of one class: the words of the row, and whether it has a way back."""
-        run = _Run(self, instructions)
-        return run.words(), run.active
+    def run(self, instructions: Sequence[int], apart: bool) -> tuple[array[int], bool, bool]:
+        """Make one run of instructions of one class: the words of the row, whether it has a way back, and `copies`.
+
+        That is whether the way back may read numbers that are not on the tape: the way forward, which makes them, must
+        come before. apart tells to do without, where there is another way, because the way back may come first.
+        """
+        run = _Run(self, instructions, apart)
+        return run.words(), run.active, run.copies
 
     def place(self, number: int, count: int = 1) -> int:
-        """Take the next places in a slab."""
-        place = self.sizes[number]
+        """Take the next places in a slab; a few numbers are lanes."""
+        place, spare = self.sizes[number], self._spare[number]
+        if count == 1 and spare:
+            return spare.pop()
+        if 1 < count <= LANES:
+            while place % LANES:
+                spare.append(place)
+                place += 1
+            self.lanes[number][place] = count
+            count = LANES
         self.sizes[number] = place + count
         return place
 
@@ -157,15 +199,26 @@ class Scalars:
             self.presets.append((number, place, self.tape.storages[s].data.reshape(-1)[0]))
         return place
 
+    def constants(self, s: int, elements: Sequence[int], number: int) -> int:
+        """Give the place of lanes that never change: elements of a storage."""
+        key = (s, number, *elements)
+        place = self._constants.get(key)
+        if place is None:
+            place = self._constants[key] = self.place(number, len(elements))
+            data = self.tape.storages[s].data.reshape(-1)
+            self.presets += [(number, place + k, data[e]) for k, e in enumerate(elements)]
+        return place
+
 
 class _Run:
     """One run while it is made."""
 
-    def __init__(self, scalars: Scalars, instructions: Sequence[int]) -> None:
+    def __init__(self, scalars: Scalars, instructions: Sequence[int], apart: bool) -> None:
         self.scalars, self.tape = scalars, scalars.tape
         self.number = next(n for n in map(scalars.kind, instructions) if n is not None and n != ANY)
         self.code: list[int] = []
-        self.active = False
+        self.active = self.copies = False
+        self.apart = apart
         tape, of = self.tape, scalars._of
         readers = Counter([of[b] for k in instructions for b in tape.operand_buffers[k]])
         #: the storages that nothing outside the run reads
@@ -176,9 +229,12 @@ class _Run:
         self.numbers = scalars._numbers[self.number]
         self.loaded: dict[tuple[int, int], int] = {}  # (storage, element) outside the slab -> place of its copy
         self.copied: dict[tuple[int, int], int] = {}  # (storage, element) that is a copy -> the place of its source
-        #: place -> where in the code the product, or sum, is that may go into the sum that reads it
-        self.products: dict[int, int] = {}
-        self.sums: dict[int, int] = {}
+        #: product or sum -> its place -> where in the code it is, so that it may go into the sum that reads it
+        self.waiting: dict[int, dict[int, int]] = {
+            lanes + code: {} for lanes in (0, SCALAR_LANES) for code in (MULTIPLY, ADD)
+        }
+        #: whether an adjoint flows, places -> the lanes that are their copies
+        self.gathered: dict[tuple[int, ...], int] = {}
         self.fresh: set[int] = set()  # places of the run's own
         for k in instructions:
             op = tape.ops[k]
@@ -214,8 +270,8 @@ class _Run:
         rows, turned = np.nonzero(code[:, WORDS - 1, None] >> np.array([4, 2, 0]) & SCALAR_ADD)
         bits = 2 - turned
         places = code[rows, 2 + bits]
-        several = np.isin(code[rows, 0], list(REDUCTIONS.values()))  # they add to neighbours
-        counts = np.where(several, code[rows, 3], 1)
+        several = np.isin(code[rows, 0], (*REDUCTIONS.values(), SCALAR_LANES_SUM))  # they add to neighbours
+        counts = np.where(several, code[rows, 3], np.where(code[rows, 0] >= SCALAR_LANES, LANES, 1))
         owner = np.repeat(np.arange(len(rows)), counts)
         turn = np.arange(len(owner))
         touched = places[owner] + turn - np.repeat(np.cumsum(counts) - counts, counts)
@@ -235,7 +291,11 @@ class _Run:
         for s in self.inner & places.keys():
             if storages[s].number == self.number:
                 place, size = places[s], storages[s].size
-                found[place : place + size] = b"\1" * size
+                if size == 1:
+                    found[place] = 1
+                else:
+                    size = LANES if place in self.scalars.lanes[self.number] else size
+                    found[place : place + size] = b"\1" * size
         return np.frombuffer(found, bool)
 
     # ---- operands and results ------------------------------------------------------------------------------------------
@@ -315,14 +375,28 @@ class _Run:
             out += SCALAR_OUT, place, place, buffer, self._outer(buffer, element), active
         return places, out
 
-    def _together(self, places: list[int], active: int) -> int:
-        """Bring numbers to neighbouring places; give the first."""
-        if places == list(range(places[0], places[0] + len(places))):
-            return places[0]
-        copies = [self._fresh() for _ in places]
-        for z, x in zip(copies, places, strict=True):
-            self.code += COPY, z, x, x, x, active
-        return copies[0]
+    def _are_lanes(self, places: Sequence[int]) -> bool:
+        """Whether places are neighbours, and none but them and what fills them up is done with them."""
+        count = len(places)
+        return _adjoin(places) and (count == LANES or self.scalars.lanes[self.number].get(places[0]) == count)
+
+    def _gather(self, places: Sequence[int], active: int, steady: bool) -> int:
+        """Bring numbers side by side, as lanes; give the first place. steady tells that nothing is written over them."""
+        key = (active, *places)
+        first = self.gathered.get(key)
+        if first is None or not steady:
+            count = len(places)
+            first = self.gathered[key] = self.scalars.place(self.number, count)
+            self.fresh.update(range(first, first + LANES))
+            if len(set(places)) == 1:
+                self.code += SCALAR_SPREAD, first, places[0], count, 0, active
+            else:
+                x, y, w, last = (*places, places[0], places[0])[:LANES]
+                third, fourth = (active if count > n else 0 for n in (2, 3))
+                self.code += SCALAR_GATHER, first, x, y, w, active | active << 2 | third << 4
+                self.code += SCALAR_FOURTH, first + 3, last, last, last, fourth
+            self._forget(places)
+        return first
 
     # ---- instructions --------------------------------------------------------------------------------------------------
 
@@ -345,7 +419,7 @@ class _Run:
             self._alias(self._read(operands[0], shape), result)
             return
         if shape:
-            self._spread(op, [self._read(b, shape) for b in operands], operands, result, active)
+            self._spread(op, operands, result, active)
             return
         numbers, places = self.numbers, scalars.places
         x = y = w = numbers[operands[0]]
@@ -366,9 +440,11 @@ class _Run:
         at = len(self.code)
         if code in SUMS:
             code = self._sum(code, z, x, y, active)
+        elif active and code in CIRCULAR and not self.apart:
+            self._circular(code, z, x, active)
         else:
             self.code += code, z, x, y, w, active
-        waiting = self.products if code == MULTIPLY else self.sums if code == ADD else None
+        waiting = self.waiting.get(code)
         if waiting is not None and s in self.once and not out and self._steady(operands):
             waiting[z] = at
         self.code += out
@@ -384,40 +460,83 @@ class _Run:
         s = self.scalars._of[result]
         for element, place in zip(self._elements(result, self.tape.buffers[result].shape), places, strict=True):
             self.copied[s, element] = place
-            self._forget(place)
+        self._forget(places)
 
-    def _forget(self, place: int) -> None:
-        """Leave a product or sum where it is: more than one instruction may read it."""
-        self.products.pop(place, None)
-        self.sums.pop(place, None)
+    def _forget(self, places: Sequence[int]) -> None:
+        """Leave products and sums where they are: more than one instruction may read them."""
+        for waiting in self.waiting.values():
+            if waiting:
+                for place in places:
+                    waiting.pop(place, None)
 
-    def _spread(
-        self, op: Elementwise, read: list[list[int]], operands: Sequence[int], result: int, active: int
-    ) -> None:
-        """Make one instruction an element."""
-        z, out = self._write(result, self.tape.buffers[result].shape, op.boolean)
+    def _spread(self, op: Elementwise, operands: Sequence[int], result: int, active: int) -> None:
+        """Make one instruction on lanes, or else one an element."""
+        shape = self.tape.buffers[result].shape
+        if _has_lanes(op) and self._on_lanes(op, operands, result, active):
+            return
+        read = [self._read(b, shape) for b in operands]
+        z, out = self._write(result, shape, op.boolean)
         for spread in (x for x in read if len(set(x)) < len(x)):  # more than one instruction reads them
-            for place in spread:
-                self._forget(place)
+            self._forget(spread)
         read += [read[0]] * (3 - len(read))
         start = len(self.code)
         for places in zip(z, *read, strict=True):
             if op.code in SUMS:
                 self._sum(op.code, places[0], places[1], places[2], active)
+            elif active and op.code in CIRCULAR and not self.apart:
+                self._circular(op.code, places[0], places[1], active)
             else:
                 self.code += op.code, *places, active
         if op.code == MULTIPLY and not out and self.scalars._of[result] in self.once and self._steady(operands):
-            self.products.update(zip(z, range(start, len(self.code), WORDS), strict=True))
+            self.waiting[MULTIPLY].update(zip(z, range(start, len(self.code), WORDS), strict=True))
         self.code += out
+
+    def _on_lanes(self, op: Elementwise, operands: Sequence[int], result: int, active: int) -> bool:
+        """Make one instruction on lanes; tell whether the result's elements are lanes."""
+        s, shape = self.scalars._of[result], self.tape.buffers[result].shape
+        first = self.scalars.place_of(s, self.number)
+        if first is None:
+            return False
+        z = [first + e for e in self._elements(result, shape)]
+        if not self._are_lanes(z):
+            return False
+        if self.apart and active and not all(self._is_side_by_side(b, shape) for b in operands):
+            return False
+        read = [self._lanes(b, shape, active >> 2 * i & SCALAR_ADD) for i, b in enumerate(operands)]
+        if active and self.gathered and not self.apart:
+            self.copies = True
+        x, y, w = read + [read[0]] * (3 - len(read))
+        at = len(self.code)
+        if op.code in SUMS:
+            self._sum(op.code, z[0], x, y, active, SCALAR_LANES)
+        else:
+            self.code += SCALAR_LANES + op.code, z[0], x, y, w, active
+        waiting = self.waiting.get(self.code[at])
+        if waiting is not None and s in self.once and self._steady(operands):
+            waiting[z[0]] = at
+        return True
+
+    def _is_side_by_side(self, buffer: int, shape: tuple[int, ...]) -> bool:
+        """Whether an operand's elements are lanes as they are, or constants."""
+        constant = self.tape.storages[self.scalars._of[buffer]].kind is CONSTANT
+        return constant or self._are_lanes(self._read(buffer, shape))
+
+    def _lanes(self, buffer: int, shape: tuple[int, ...], active: int) -> int:
+        """Give the first place of an operand's elements as lanes; bring them side by side if they are not."""
+        scalars, s = self.scalars, self.scalars._of[buffer]
+        if self.tape.storages[s].kind is CONSTANT:
+            return scalars.constants(s, self._elements(buffer, shape), self.number)
+        places = self._read(buffer, shape)
+        return places[0] if self._are_lanes(places) else self._gather(places, active, s not in scalars._written)
 
     def _steady(self, operands: Sequence[int]) -> bool:
         """Whether operands may be read late: nothing is written over them."""
         written = self.scalars._written
         return not written or written.isdisjoint([self.scalars._of[b] for b in operands])
 
-    def _sum(self, op: int, z: int, x: int, y: int, active: int) -> int:
+    def _sum(self, op: int, z: int, x: int, y: int, active: int, lanes: int = 0) -> int:
         """Append a sum or difference, which takes in a product, or a sum, that it alone reads; give its op."""
-        products, sums = self.products, self.sums
+        products, sums = self.waiting[lanes + MULTIPLY], self.waiting[lanes + ADD]
         w = x
         for source, other in ((x, y), (y, x)):
             if source in products:
@@ -434,8 +553,14 @@ class _Run:
             w, active = other, (inner if flows else 0) | rest << 4
             self.code[at] = -1
             break
-        self.code += op, z, x, y, w, active
+        self.code += lanes + op, z, x, y, w, active
         return op
+
+    def _circular(self, op: int, z: int, x: int, active: int) -> None:
+        """Append a sine or cosine, which keeps the other for the way back."""
+        other, self.copies = self._fresh(), True
+        sine, cosine = (z, other) if op == SINE else (other, z)
+        self.code += CIRCULAR[op], z, x, sine, cosine, active
 
     def _assign(self, operand: int, target: int, saved: int) -> None:
         """Write in place: save what is overwritten; on the way back take the adjoint away, and put the saved back."""
@@ -460,10 +585,14 @@ class _Run:
         of, adjoints = self.scalars._of, self.scalars.adjoints
         active = SCALAR_ADD if of[operand] in adjoints and of[result] in adjoints else 0
         shape = self.tape.buffers[operand].shape
-        x = self._read(operand, shape)
-        first = self._together(x, active)
+        x, code = self._read(operand, shape), REDUCTIONS[op.name]
+        first = x[0] if _adjoin(x) else self._gather(x, active, of[operand] not in self.scalars._written)
+        if code != SCALAR_SUM and active and first != x[0]:
+            self.copies = True
+        elif code == SCALAR_SUM and (first != x[0] or self._are_lanes(x)):
+            code = SCALAR_LANES_SUM
         (z,), out = self._write(result, ())
         if active:
             self.active = True
-        self.code += REDUCTIONS[op.name], z, first, len(x), 0, active
+        self.code += code, z, first, len(x), 0, active
         self.code += out
