@@ -132,7 +132,7 @@ class Planner:
             return set(wrt)
         tape, writes, carried = self.tape, self.writes, self.carried
         # more than one round only where memory is written to after it was read
-        rewrites = any(tape.ops[k].name in WRITES for k in self.needed)
+        rewrites = bool(tape.find(WRITES, self.needed))
         reached = set(wrt)
         changed = True
         while changed:

@@ -92,7 +92,7 @@ class Program:
         planner = Planner(tape, outputs, target, [inputs[i] for i in wrt])
         self.plan: Plan = planner.make()
         self.instructions = len(tape)
-        self.tape = planner.tape.part(range(len(planner.tape)))  # what is recorded later changes nothing here
+        self.tape = planner.tape.part()  # what is recorded later changes nothing here
         self.buffers, self.storages = self.tape.buffers, self.tape.storages
         self.ops, self.places = self.tape.ops, self.tape.places
         self.rows = self._rows(self.plan)

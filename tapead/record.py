@@ -27,6 +27,7 @@ from .kernels.index import bits, unbits
 from .kernels.table import OPS, Elementwise, Op, Structural
 from .shape import blas_ready
 from .tape import (
+    COLUMNS,
     CONSTANT,
     FLOAT,
     INPUT,
@@ -167,8 +168,8 @@ class Recording(Wengert):
 
     def take_back(self, start: int) -> None:
         """Take back the instructions from one on; what they made stays."""
-        for column in (self.ops, self.operand_buffers, self.result_buffers, self.parameters, self.places):
-            del column[start:]
+        for column in COLUMNS:
+            del getattr(self, column)[start:]
         self.former = {k: saved for k, saved in self.former.items() if k < start}
 
     # ---- values that enter -------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class Scalars:
         of = [b.storage for b in tape.buffers]
         self._of = of
         self._readers = Counter([of[b] for k in needed for b in tape.operand_buffers[k]])
-        self._written = {of[tape.result_buffers[k][0]] for k in needed if tape.ops[k].name in ("assign", "scatter")}
+        self._written = {of[tape.result_buffers[k][0]] for k in tape.find(("assign", "scatter"), needed)}
         self._shared = self._written if target is None else self._written | {target}
         self._constants: dict[tuple[int, int], int] = {}
         #: class -> for each buffer its place in the slab, if it is of one number and was met already, else -1

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Any
@@ -115,6 +115,10 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+#: the columns of a tape that have an entry for each instruction
+COLUMNS = ("ops", "operand_buffers", "result_buffers", "parameters", "places")
+
+
 class Wengert:
     """The columns of a tape: an instruction is an op, operand buffers, result buffers, parameters, a place."""
 
@@ -164,14 +168,26 @@ class Wengert:
         self.places.append(place)
         return len(self.ops) - 1
 
-    def part(self, instructions: Iterable[int]) -> "Wengert":
-        """Give a tape of some of the instructions, in their order; buffers and storages keep their numbers."""
-        made, kept = Wengert(), sorted(instructions)
+    def part(self, instructions: Iterable[int] | None = None) -> "Wengert":
+        """Give a tape of some of the instructions (or all), in their order; buffers and storages keep their numbers."""
+        made = Wengert()
         made.buffers, made.storages = list(self.buffers), list(self.storages)
-        for column in ("ops", "operand_buffers", "result_buffers", "parameters", "places"):
+        kept = None if instructions is None else sorted(instructions)
+        for column in COLUMNS:
             whole = getattr(self, column)
-            setattr(made, column, [whole[k] for k in kept])
+            setattr(made, column, list(whole) if kept is None else [whole[k] for k in kept])
         return made
+
+    def kinds(self) -> list[Op]:
+        """Give the ops that there are instructions of, each once."""
+        return list(dict(zip(map(id, self.ops), self.ops, strict=True)).values())
+
+    def find(self, names: Collection[str], among: Iterable[int] | None = None) -> list[int]:
+        """Give the instructions of some ops, by name, among some instructions (or all)."""
+        ops = self.ops
+        if not any(op.name in names for op in self.kinds()):
+            return []
+        return [k for k in (range(len(ops)) if among is None else among) if ops[k].name in names]
 
     def layout(self, buffer: int) -> Layout:
         """Give a buffer as kernels see it."""
