@@ -49,13 +49,25 @@ COPY = OPS["copy"]
 LARGE = 1 << 20
 _SCALARS = (float, int, bool, np.generic)
 
+
+def _divide(x: Any, y: Any) -> Any:
+    """Divide as NumPy does."""
+    try:
+        return x / y
+    except ZeroDivisionError:  # of Python's floats
+        return float(np.float64(x) / y)
+
+
 #: ops whose operators on numbers in double precision give what NumPy's functions give, sooner
 _EXACT: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "subtract": operator.sub,
     "multiply": operator.mul,
     "negative": operator.neg,
+    "divide": _divide,
 }
+_DOUBLE = np.float64
+_DOUBLES = frozenset({np.float64, float})
 _WHOLE = 2**53  # Python's integers up to here are double precision numbers, too
 
 _state = threading.local()
@@ -284,7 +296,7 @@ class Recording(Wengert):
 
     def keep_operands(self, operands: Sequence[Any]) -> None:
         """Keep the values of those operands that are tensors."""
-        for operand in operands:
+        for operand in operands if self.kept is not None else ():
             if type(operand) is Tensor:
                 self.keep(operand)
 
@@ -398,6 +410,50 @@ class Recording(Wengert):
                 op, operands = OPS["sqrt"], operands[:1]
         return self.elementwise(op, operands, weak=True)
 
+    def pair(self, op: Elementwise, x: Any, y: Any) -> Any:
+        """Record what an operator does with a tensor and a tensor or Python number.
+
+        Numbers in double precision, by far the most common, take the short way; all else goes to `elementwise`.
+        """
+        if not self.live:
+            self._reject_dead()
+        function = _EXACT.get(op.name)
+        levels = 0
+        a, b, i, j = x, y, -1, -1
+        if type(x) is Tensor:
+            if x.tape is not self:
+                self.reject(x)
+            a, i, levels = x._value, x.buffer, x.storage.levels
+        elif type(x) is int and -_WHOLE <= x <= _WHOLE:
+            a = float(x)
+        if type(y) is Tensor:
+            if y.tape is not self:
+                self.reject(y)
+            b, j = y._value, y.buffer
+            levels |= y.storage.levels
+        elif type(y) is int and -_WHOLE <= y <= _WHOLE:
+            b = float(y)
+        if function is None or type(a) not in _DOUBLES or type(b) not in _DOUBLES or self.kept is not None:
+            return self.elementwise(op, (x, y), True)
+        if i < 0:
+            i = self.constant(x)
+        elif j < 0:
+            j = self.constant(y)
+        return self._number(op, (i, j), function(a, b), levels, user_place())
+
+    def _number(self, op: Elementwise, operands: tuple[int, ...], value: Any, levels: int, place: Place) -> Tensor:
+        """Append an elementwise instruction on numbers in double precision; give its result, weak if a Python number."""
+        storage = Storage(VALUE, F8, 1, levels)
+        result = Tensor(self, len(self.buffers), value, storage, type(value) is float)
+        self.buffers.append(Buffer(len(self.storages), FLOAT, (), ()))
+        self.storages.append(storage)
+        self.ops.append(op)
+        self.operand_buffers.append(operands)
+        self.result_buffers.append((result.buffer,))
+        self.parameters.append(None)
+        self.places.append(place)
+        return result
+
     def elementwise(self, op: Any, operands: tuple[Any, ...], weak: bool = False) -> Any:
         """Record an elementwise op. weak tells that an operator did it, whose result on Python floats is one."""
         place = user_place()
@@ -408,39 +464,36 @@ class Recording(Wengert):
         lifted: Sequence[Any] = operands
         plain = True  # numbers in double precision only
         for k, operand in enumerate(operands):
-            kind = type(operand)
-            if kind is not Tensor and kind is not float and kind is not int:
+            if type(operand) is not Tensor and type(operand) is not float and type(operand) is not int:
                 operand = self.lift(operand)
-                kind = type(operand)
                 lifted = [*lifted[:k], operand, *lifted[k + 1 :]]
-            if kind is Tensor:
+            if type(operand) is Tensor:
                 if operand.tape is not self:
                     self.reject(operand)
                 if op.partials[k] is not None:
                     levels |= operand.storage.levels
                 operand = operand._value
-                kind = type(operand)
             values.append(operand)
-            if kind is np.float64:
+            kind = type(operand)
+            if kind is not float:
                 weak = False
-            elif kind is not float:
-                weak = False
-                if kind is not int or abs(operand) > _WHOLE:
+                if kind is not _DOUBLE and (kind is not int or abs(operand) > _WHOLE):
                     plain = False
         function = _EXACT.get(op.name) if plain else None
         try:
             value = op.numpy(*values) if function is None else function(*values)
         except (ValueError, TypeError) as error:
             raise self.explained(error, op.name, values, place) from error
-        if function is None and not (plain and type(value) is np.float64):
+        if function is None and not (plain and type(value) is _DOUBLE):
             return self._elementwise_made(op, lifted, values, value, levels, weak, place)
         if (type(value) is float) is not weak:
-            value = float(value) if weak else np.float64(value)
-        storage = Storage(VALUE, F8, 1, levels)
-        self.storages.append(storage)
-        result = Tensor(self, len(self.buffers), value, storage, weak)
-        self.buffers.append(Buffer(len(self.storages) - 1, FLOAT, (), ()))
-        self._append_elementwise(op, lifted, self.keep(result), None, place)
+            value = float(value) if weak else _DOUBLE(value)
+        result = self._number(op, tuple([self.operand(o) for o in lifted]), value, levels, place)
+        if self.kept is not None:
+            self.keep(result)
+            self.keep_operands(lifted)
+        if self.watch is not None:
+            self.watch.recorded()
         return result
 
     def _elementwise_made(
@@ -483,29 +536,10 @@ class Recording(Wengert):
                 value = np.ascontiguousarray(value)
         number = computed if kind == "f" else B1 if kind == "b" else I8
         result = self.made(value, number, levels, weak)
-        self._append_elementwise(op, operands, result, None if computed == number else {"computed": computed}, place)
+        self.keep_operands(operands)
+        parameters = None if computed == number else {"computed": computed}
+        self.append(op, tuple([self.operand(o) for o in operands]), (result.buffer,), parameters, place)
         return result
-
-    def _append_elementwise(
-        self, op: Any, operands: Sequence[Any], result: Tensor, parameters: dict[str, Any] | None, place: Place
-    ) -> None:
-        if len(operands) == 2:
-            x, y = operands
-            buffers: tuple[int, ...] = (
-                x.buffer if type(x) is Tensor else self.constant(x),
-                y.buffer if type(y) is Tensor else self.constant(y),
-            )
-        else:
-            buffers = tuple([self.operand(o) for o in operands])
-        if self.kept is not None:
-            self.keep_operands(operands)
-        self.ops.append(op)
-        self.operand_buffers.append(buffers)
-        self.result_buffers.append((result.buffer,))
-        self.parameters.append(parameters)
-        self.places.append(place)
-        if self.watch is not None:
-            self.watch.recorded()
 
     def cast(self, x: Tensor, dtype: np.dtype[Any], copy: bool = True) -> Tensor:
         """Record a conversion to another dtype."""

@@ -252,16 +252,15 @@ class Tensor:
 
 
 def _operator(name: str, op_name: str, reflected: bool) -> Callable[[Tensor, Any], Any]:
-    op = OPS[op_name]
+    op: Any = OPS[op_name]
 
     direct = op_name != "power"  # which by some numbers is another op
 
     def method(self: Tensor, other: Any) -> Any:
-        operands = (other, self) if reflected else (self, other)
         kind = type(other)
         if direct and (kind is Tensor or kind is float or kind is int):
-            return self.tape.elementwise(op, operands, True)
-        return self.tape.operator(op, operands)
+            return self.tape.pair(op, other, self) if reflected else self.tape.pair(op, self, other)
+        return self.tape.operator(op, (other, self) if reflected else (self, other))
 
     method.__name__ = name
     return method
