@@ -94,10 +94,13 @@ def find_tensor(values: Any) -> Tensor | None:
     """Find a tensor among values: itself, in a list, or in an object array."""
     if type(values) is Tensor:
         return values
-    if isinstance(values, list | tuple):
-        return next((t for t in map(find_tensor, values) if t is not None), None)
     if isinstance(values, np.ndarray) and values.dtype == object:
-        return next((t for t in map(find_tensor, values.ravel()) if t is not None), None)
+        values = values.ravel().tolist()
+    if isinstance(values, list | tuple):
+        for value in values:
+            found = find_tensor(value)
+            if found is not None:
+                return found
     return None
 
 
@@ -599,19 +602,19 @@ class Recording(Wengert):
     def row(self, numbers: Sequence[Any], dtype: np.dtype[Any]) -> Tensor:
         """Join numbers to a vector: new memory, and each written to its place."""
         z = self.empty((len(numbers),), dtype)
-        storage = self.buffers[z.buffer].storage
+        storage, values, floating = self.buffers[z.buffer].storage, z._value, dtype.kind == "f"
         place = user_place()
         for k, number in enumerate(numbers):
             if type(number) is not Tensor:
                 number = self._constant_tensor(np.asarray(number, dtype)[()])
-            elif number.dtype != dtype:
+            elif number.dtype is not dtype and number.dtype != dtype:
                 number = self.cast(number, dtype)
-            z._value[k] = number._value
-            if dtype.kind == "f":
+            values[k] = number._value
+            if floating:
                 z.storage.levels |= number.storage.levels
             target = self.new_buffer(storage, dtype, (), (), k)
             if self.kept is not None:
-                self.kept[number.buffer], self.kept[target] = number._value, z._value[k, ...]
+                self.kept[number.buffer], self.kept[target] = number._value, values[k, ...]
             self.append(COPY, (number.buffer,), (target,), None, place)
         return z
 

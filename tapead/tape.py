@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Any
@@ -64,6 +65,7 @@ def line_text(place: Place) -> str:
     return f"{name}:{line_number(place)}"
 
 
+@lru_cache
 def number_class(dtype: np.dtype[Any]) -> int | None:
     """Give the number class that buffers of a dtype are stored in; None if there is none."""
     found: int | None = None
@@ -106,6 +108,7 @@ class Buffer:
         self.storage, self.dtype, self.shape, self.strides, self.offset = storage, dtype, shape, strides, offset
 
 
+@lru_cache
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Give the strides, in elements, of a row-major array."""
     strides, step = [], 1
