@@ -55,7 +55,8 @@ def reach(tape: Wengert, buffer: int, shape: Sequence[int]) -> Key:
         own, strides = own[len(own) - len(shape) :], strides[len(own) - len(shape) :]
     steps = broadcast_strides(own, strides, shape)
     kept = tuple(step for step, dim in zip(steps, shape, strict=True) if dim != 1)
-    return b.storage, b.offset, kept, tape.storages[b.storage].number
+    s = tape.storage_of[buffer]
+    return s, b.offset, kept, tape.storages[s].number
 
 
 def _goes(label: Label, other: Label) -> bool:
@@ -69,7 +70,7 @@ class Grouping:
     def __init__(self, tape: Wengert, needed: Sequence[int], scalars: Scalars, join: bool) -> None:
         self.tape, self.scalars, self.join = tape, scalars, join
         self.groups: list[Group] = []
-        self._of = of = [b.storage for b in tape.buffers]
+        self._of = of = tape.storage_of
         self.overwritten = {of[tape.result_buffers[k][0]] for k in tape.find(WRITES, needed)}
         self._writer: dict[int, int] = {}  # storage -> the last group that writes to it
         self._reader: dict[int, int] = {}  # storage -> the last group that reads it

@@ -12,7 +12,7 @@ import numpy as np
 
 from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Op, Structural
-from .tape import COLUMNS, CONSTANT, FLOAT, STORED, Buffer, Storage, Wengert
+from .tape import COLUMNS, CONSTANT, NUMBER, STORED, Storage, Wengert
 
 COPY = OPS["copy"]
 #: the group of ops that stand for a rule of the user's: their results are copies of their last operands
@@ -31,7 +31,7 @@ def without_rules(tape: Wengert) -> Wengert:
     if not has_rules(tape):
         return tape
     made = Wengert()
-    made.buffers, made.storages = tape.buffers, tape.storages
+    made.buffers, made.storage_of, made.storages = tape.buffers, tape.storage_of, tape.storages
     for k, op in enumerate(tape.ops):
         operands, results = tape.operand_buffers[k], tape.result_buffers[k]
         if type(op) is Structural and op.group == OWN:
@@ -53,7 +53,7 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
         return tape
     made = Wengert()
     made.buffers, made.storages = tape.buffers, list(tape.storages)
-    of = [b.storage for b in tape.buffers]
+    made.storage_of = of = tape.storage_of
     unsteady, forms = _unsteady(tape, of), _forms(tape)
     odd = forms.keys()
     constants = {s for s, storage in enumerate(tape.storages) if storage.kind is CONSTANT}
@@ -116,10 +116,7 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
         if k in changed:
             made.ops[place], made.operand_buffers[place] = changed[k]
     if home:
-        made.buffers = [
-            b if b.storage not in home else Buffer(home[b.storage], b.dtype, b.shape, b.strides, b.offset)
-            for b in tape.buffers
-        ]
+        made.buffers, made.storage_of = list(tape.buffers), [home.get(s, s) for s in of]
     return made
 
 
@@ -176,8 +173,10 @@ def _repeated(
 def _is_alike(made: Wengert, operand: int, source: int, result: int) -> bool:
     """Whether an operand, which a storage holds, is laid out like a result."""
     x, z = made.buffers[operand], made.buffers[result]
-    alike = x.dtype == z.dtype and x.shape == z.shape and x.strides == z.strides and x.offset == z.offset == 0
-    return alike and made.storages[source].size == made.storages[z.storage].size
+    alike = x is z is NUMBER or (
+        x.dtype == z.dtype and x.shape == z.shape and x.strides == z.strides and x.offset == z.offset == 0
+    )
+    return alike and made.storages[source].size == made.storages[made.storage_of[result]].size
 
 
 def _product(made: Wengert, held: _Held, operands: tuple[int, ...], sources: list[int], result: int) -> Op | None:
@@ -217,7 +216,7 @@ def _forms(tape: Wengert) -> dict[int, int]:
     return {
         i: numbers.setdefault((b.dtype.num, b.offset, b.shape, b.strides), len(numbers))
         for i, b in enumerate(tape.buffers)
-        if b.shape or b.offset or b.dtype is not FLOAT
+        if b is not NUMBER
     }
 
 
@@ -234,17 +233,18 @@ def _fold(made: Wengert, op: Op, operands: tuple[int, ...], results: tuple[int, 
             found = op.numpy(*values, **options)
     for b, value in zip(results, found if isinstance(found, tuple) else (found,), strict=True):
         buffer = made.buffers[b]
-        number = made.storages[buffer.storage].number
+        s = made.storage_of[b]
+        number = made.storages[s].number
         data = np.array(
             np.broadcast_to(np.asarray(value).astype(buffer.dtype), buffer.shape), STORED[number], order="C"
         )
-        made.storages[buffer.storage] = Storage(CONSTANT, number, math.prod(buffer.shape), data=data.reshape(-1))
+        made.storages[s] = Storage(CONSTANT, number, math.prod(buffer.shape), data=data.reshape(-1))
 
 
 def _constant(made: Wengert, buffer: int) -> Any:
     """Give a constant's value, as the array (or number) that the user's code would see."""
     b = made.buffers[buffer]
-    flat = made.storages[b.storage].data.reshape(-1)
+    flat = made.storages[made.storage_of[buffer]].data.reshape(-1)
     strides = [step * flat.itemsize for step in b.strides]
     value = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, strides).astype(b.dtype)
     return value if b.shape else value[()]

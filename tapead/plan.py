@@ -89,11 +89,11 @@ class Planner:
         passes: Collection[str] | None = None,
     ) -> None:
         self.passes = passes_on() if passes is None else passes
-        read = {tape.buffers[b].storage for b in (*outputs, *([] if target is None else [target]))}
+        read = {tape.storage_of[b] for b in (*outputs, *([] if target is None else [target]))}
         tape = without_rules(tape)
         self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes, read)
         self.plan = Plan()
-        of = self.storage_of = [b.storage for b in tape.buffers]
+        of = self.storage_of = tape.storage_of
         #: the storages that each instruction reads, and those that it writes
         self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
         self.writes = [[of[b] for b in results] for results in tape.result_buffers]
@@ -433,7 +433,6 @@ class Planner:
         found = {self.storage_of[i]: i for i, b in enumerate(tape.buffers) if b.offset == 0} if arrays else {}
         for s in arrays - found.keys():
             found[s] = tape.new_buffer(s, STORED[tape.storages[s].number], (tape.storages[s].size,))
-            self.storage_of.append(s)
         return found
 
     def _emit_block(self, what: str, g: int) -> None:

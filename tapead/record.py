@@ -31,9 +31,9 @@ from .tape import (
     CONSTANT,
     FLOAT,
     INPUT,
+    NUMBER,
     STORED,
     VALUE,
-    Buffer,
     Place,
     Storage,
     Wengert,
@@ -264,9 +264,7 @@ class Recording(Wengert):
                 storage.data, self.kept[buffer] = value, value
             return Tensor(self, buffer, value, storage)
         storage = Storage(VALUE, number, 1, levels)
-        self.storages.append(storage)
-        buffer = len(self.buffers)
-        self.buffers.append(Buffer(len(self.storages) - 1, FLOAT if weak else value.dtype, (), ()))
+        buffer = self.new_buffer(self.new_storage(storage), FLOAT if weak else value.dtype, ())
         if self.kept is not None:
             self.kept[buffer] = value
         return Tensor(self, buffer, value, storage, weak)
@@ -306,7 +304,7 @@ class Recording(Wengert):
     def tensor_of(self, buffer: int) -> Tensor:
         """Give a tensor of a buffer whose value was kept."""
         b = self.buffers[buffer]
-        storage = self.storages[b.storage]
+        storage = self.storages[self.storage_of[buffer]]
         if self.kept is not None and buffer in self.kept:
             return Tensor(self, buffer, self.kept[buffer], storage)
         if buffer in self._weak:
@@ -390,7 +388,9 @@ class Recording(Wengert):
         if any(b.offset != places[0].offset + i for i, b in enumerate(places)):
             return None
         values = np.array([p._value for p in parts], parts[0].dtype).reshape(shape)
-        buffer = self.new_buffer(places[0].storage, parts[0].dtype, shape, row_major(shape), places[0].offset)
+        buffer = self.new_buffer(
+            self.storage_of[parts[0].buffer], parts[0].dtype, shape, row_major(shape), places[0].offset
+        )
         return Tensor(self, buffer, values, storage)
 
     def operand(self, value: Any) -> int:
@@ -448,7 +448,8 @@ class Recording(Wengert):
         """Append an elementwise instruction on numbers in double precision; give its result, weak if a Python number."""
         storage = Storage(VALUE, F8, 1, levels)
         result = Tensor(self, len(self.buffers), value, storage, type(value) is float)
-        self.buffers.append(Buffer(len(self.storages), FLOAT, (), ()))
+        self.buffers.append(NUMBER)
+        self.storage_of.append(len(self.storages))
         self.storages.append(storage)
         self.ops.append(op)
         self.operand_buffers.append(operands)
@@ -552,7 +553,7 @@ class Recording(Wengert):
         number = number_class(dtype)
         if number is None:
             return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
-        source = self.storages[self.buffers[x.buffer].storage].number
+        source = self.storages[self.storage_of[x.buffer]].number
         narrow = dtype.kind in "iu" and dtype != np.int64 and source != B1
         if narrow and not np.can_cast(x.dtype, dtype, "safe"):
             return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
@@ -602,7 +603,7 @@ class Recording(Wengert):
     def row(self, numbers: Sequence[Any], dtype: np.dtype[Any]) -> Tensor:
         """Join numbers to a vector: new memory, and each written to its place."""
         z = self.empty((len(numbers),), dtype)
-        storage, values, floating = self.buffers[z.buffer].storage, z._value, dtype.kind == "f"
+        storage, values, floating = self.storage_of[z.buffer], z._value, dtype.kind == "f"
         place = user_place()
         for k, number in enumerate(numbers):
             if type(number) is not Tensor:
@@ -667,7 +668,7 @@ class Recording(Wengert):
         buffer = self.constant(value)
         array = np.asarray(value)
         array = array if array.flags.c_contiguous else np.ascontiguousarray(array)
-        return Tensor(self, buffer, array, self.storages[self.buffers[buffer].storage])
+        return Tensor(self, buffer, array, self.storages[self.storage_of[buffer]])
 
     def tensor(self, value: Any) -> Tensor:
         """Give a tensor of anything that can be an operand; what is no tensor is copied in as a constant."""
@@ -711,7 +712,7 @@ class Recording(Wengert):
         strides = tuple(s // item for s in value.strides)
         if value.size and x._value is not base:
             strides = (0,) * value.ndim
-        buffer = self.new_buffer(b.storage, b.dtype, value.shape, strides, offset)
+        buffer = self.new_buffer(self.storage_of[x.buffer], b.dtype, value.shape, strides, offset)
         return Tensor(self, buffer, value, x.storage)
 
     # ---- indexing and assignment -------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def computed_class(tape: Wengert, k: int) -> int:
     parameters = tape.parameters[k]
     if parameters and "computed" in parameters:
         return int(parameters["computed"])
-    number = tape.storages[tape.buffers[tape.result_buffers[k][0]].storage].number
+    number = tape.storages[tape.storage_of[tape.result_buffers[k][0]]].number
     return I8 if number == B1 else number  # truth values are computed as integers
 
 
@@ -93,7 +93,7 @@ class Scalars:
         self.sizes = {F8: 0, F4: 0}  # numbers in each slab
         self.places: dict[int, int] = {}  # storage -> place of its first element in the slab of its class
         self.presets: list[tuple[int, int, Any]] = []  # (class, place, value) of constants
-        of = [b.storage for b in tape.buffers]
+        of = tape.storage_of
         self._of = of
         self._readers = Counter([of[b] for k in needed for b in tape.operand_buffers[k]])
         self._written = {of[tape.result_buffers[k][0]] for k in tape.find(("assign", "scatter"), needed)}
@@ -110,7 +110,7 @@ class Scalars:
             result = tape.buffers[tape.result_buffers[k][0]]
             shape = result.shape
             if not shape and tape.parameters[k] is None:
-                number = tape.storages[result.storage].number
+                number = tape.storages[tape.storage_of[tape.result_buffers[k][0]]].number
                 return number if number in (F8, F4) else None
             if shape and not 0 < math.prod(shape) <= UNROLLED:
                 return None

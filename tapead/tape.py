@@ -98,14 +98,16 @@ class Storage:
 
 
 class Buffer:
-    """A typed n-d value on the tape: a storage, and where in it; strides and offset count elements."""
+    """A typed n-d value on the tape: where in a storage it is; strides and offset count elements. Never changed."""
 
-    __slots__ = ("dtype", "offset", "shape", "storage", "strides")
+    __slots__ = ("dtype", "offset", "shape", "strides")
 
-    def __init__(
-        self, storage: int, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
-    ) -> None:
-        self.storage, self.dtype, self.shape, self.strides, self.offset = storage, dtype, shape, strides, offset
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> None:
+        self.dtype, self.shape, self.strides, self.offset = dtype, shape, strides, offset
+
+
+#: what all numbers in double precision are that have a storage of their own
+NUMBER = Buffer(FLOAT, (), ())
 
 
 @lru_cache
@@ -132,6 +134,7 @@ class Wengert:
         self.parameters: list[dict[str, Any] | None] = []
         self.places: list[Place] = []
         self.buffers: list[Buffer] = []
+        self.storage_of: list[int] = []  # the storage of each buffer
         self.storages: list[Storage] = []
         self.guards: list[int] = []
 
@@ -152,7 +155,11 @@ class Wengert:
         offset: int = 0,
     ) -> int:
         """Append a buffer; give its index."""
-        self.buffers.append(Buffer(storage, dtype, shape, row_major(shape) if strides is None else strides, offset))
+        if shape or offset or dtype is not FLOAT:
+            self.buffers.append(Buffer(dtype, shape, row_major(shape) if strides is None else strides, offset))
+        else:
+            self.buffers.append(NUMBER)
+        self.storage_of.append(storage)
         return len(self.buffers) - 1
 
     def append(
@@ -174,7 +181,7 @@ class Wengert:
     def part(self, instructions: Iterable[int] | None = None) -> "Wengert":
         """Give a tape of some of the instructions (or all), in their order; buffers and storages keep their numbers."""
         made = Wengert()
-        made.buffers, made.storages = list(self.buffers), list(self.storages)
+        made.buffers, made.storage_of, made.storages = list(self.buffers), list(self.storage_of), list(self.storages)
         kept = None if instructions is None else sorted(instructions)
         for column in COLUMNS:
             whole = getattr(self, column)
@@ -195,12 +202,12 @@ class Wengert:
     def layout(self, buffer: int) -> Layout:
         """Give a buffer as kernels see it."""
         b = self.buffers[buffer]
-        return Layout(buffer, b.shape, b.strides, self.storages[b.storage].number)
+        return Layout(buffer, b.shape, b.strides, self.storages[self.storage_of[buffer]].number)
 
     def is_whole(self, buffer: int) -> bool:
         """Whether a buffer is all of its storage, in row-major order."""
         b = self.buffers[buffer]
-        size = self.storages[b.storage].size
+        size = self.storages[self.storage_of[buffer]].size
         if not b.shape:
             return b.offset == 0 and size == 1
         return b.offset == 0 and size == math.prod(b.shape) and b.strides == row_major(b.shape)

@@ -70,7 +70,7 @@ def has_own_rule(recording: Recording) -> bool:
     """Whether a derivative of the trace itself flows into the result of a rule of the user's."""
     if not has_rules(recording):
         return False
-    levels = [recording.storages[b.storage].levels for b in recording.buffers]
+    levels = [recording.storages[s].levels for s in recording.storage_of]
     columns = zip(recording.ops, recording.result_buffers, strict=True)
     return any(op.group == OWN and any(levels[b] & 1 for b in made) for op, made in columns if type(op) is Structural)
 
@@ -120,7 +120,7 @@ class Trace:
                 inside = list(leaves)
                 for i in self.traced:
                     inside[i] = recording.enter(leaves[i], levels=int(i in by))
-                inputs = [recording.buffers[inside[i].buffer].storage for i in self.traced]
+                inputs = [recording.storage_of[inside[i].buffer] for i in self.traced]
                 arguments, options = unflatten(structure, inside)
                 result = call(function, arguments, options)
                 if wrt is not None:
