@@ -124,9 +124,11 @@ def _unsteady(tape: Wengert, of: list[int]) -> set[int]:
     """Give the storages that change: written to more than once, or in part."""
     storages = tape.storages
     written = list(chain.from_iterable(tape.result_buffers))
-    times = Counter(map(of.__getitem__, written))
-    found = {s for s, count in times.items() if count > 1} if len(times) < len(written) else set()
-    found.update(of[b] for b in written if storages[of[b]].size != 1 and not tape.is_whole(b))
+    targets = [of[b] for b in written]
+    found = set()
+    if len(set(targets)) < len(targets):
+        found.update(s for s, count in Counter(targets).items() if count > 1)
+    found.update(s for b, s in zip(written, targets, strict=True) if storages[s].size != 1 and not tape.is_whole(b))
     found.update(of[b] for k in tape.find(WRITES) for b in tape.result_buffers[k])
     return found
 

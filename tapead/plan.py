@@ -95,14 +95,14 @@ class Planner:
         self.plan = Plan()
         of = self.storage_of = tape.storage_of
         #: the storages that each instruction reads, and those that it writes
-        self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
-        self.writes = [[of[b] for b in results] for results in tape.result_buffers]
+        self.reads = [[*map(of.__getitem__, operands)] for operands in tape.operand_buffers]
+        self.writes = [[*map(of.__getitem__, results)] for results in tape.result_buffers]
         #: the storages that a derivative flows to in an instruction's reverse sweep, if they have adjoints
         self.carried = [
             read if len(open_ := carriers(op)) == len(read) else [read[i] for i in open_]
             for op, read in zip(tape.ops, self.reads, strict=True)
         ]
-        whole = {s for s, storage in enumerate(tape.storages) if storage.number not in (F8, F4)}
+        whole = {s for s, x in enumerate(tape.storages) if x.number not in (F8, F4) and x.kind is not CONSTANT}
         if whole:
             self.carried = [[s for s in sources if s not in whole] for sources in self.carried]
         self.target, self.wrt = target, list(wrt)
@@ -120,10 +120,12 @@ class Planner:
         kept = []
         for k in range(len(ops) - 1, -1, -1):
             made = writes[k]
-            if alive or not made or not wanted.isdisjoint(made) or ops[k].name == "nonzero":
-                kept.append(k)
-                wanted.update(reads[k])
+            if len(made) != 1 or made[0] not in wanted:
+                if made and not alive and wanted.isdisjoint(made) and ops[k].name != "nonzero":
+                    continue
                 wanted.update(made)
+            kept.append(k)
+            wanted.update(reads[k])
         return kept[::-1], wanted
 
     def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
@@ -149,9 +151,9 @@ class Planner:
             before = len(leading)
             for k in reversed(active):
                 if not leading.isdisjoint(writes[k]):
-                    leading.update(reached.intersection(carried[k]))
+                    leading.update(carried[k])
             changed = rewrites and len(leading) != before
-        return leading | set(wrt)
+        return (leading & reached) | set(wrt)
 
     # ---- the plan ------------------------------------------------------------------------------------------------------
 
@@ -202,10 +204,8 @@ class Planner:
                 self.plan.work += len(group.instructions)
         for g in self._runs:
             instructions = self.groups[g].instructions
-            touched = chain.from_iterable(
-                [self.reads[k] for k in instructions] + [self.writes[k] for k in instructions]
-            )
-            self._outside[g] = set(touched).difference(scalars.places)
+            touched = [map(column.__getitem__, instructions) for column in (self.reads, self.writes)]
+            self._outside[g] = set(chain.from_iterable(chain(*touched))).difference(scalars.places)
         if any(group.kind == BLOCK for group in self.groups):
             self._find_flows(target)
         else:  # the groups run in their order, whatever they read
@@ -430,7 +430,8 @@ class Planner:
         """Give, for each array with an adjoint, a buffer that begins where it does."""
         tape = self.tape
         arrays = {s for s in self.adjoints if tape.storages[s].size > 1}
-        found = {self.storage_of[i]: i for i, b in enumerate(tape.buffers) if b.offset == 0} if arrays else {}
+        columns = zip(self.storage_of, tape.buffers, strict=True)
+        found = {s: i for i, (s, b) in enumerate(columns) if s in arrays and b.offset == 0} if arrays else {}
         for s in arrays - found.keys():
             found[s] = tape.new_buffer(s, STORED[tape.storages[s].number], (tape.storages[s].size,))
         return found
@@ -596,9 +597,10 @@ class Planner:
         scalars = self.scalars
         for number in (F8, F4):
             plan.value_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
-        for s, slot in scalars.places.items():
-            number = tape.storages[s].number
-            plan.value_places[s] = plan.value_slabs[number] + ITEM[number] * slot
+        number_of = {s: tape.storages[s].number for s in scalars.places}
+        plan.value_places = {
+            s: plan.value_slabs[number_of[s]] + ITEM[number_of[s]] * slot for s, slot in scalars.places.items()
+        }
         for number, slot, value in scalars.presets:
             at = plan.value_slabs[number] + ITEM[number] * slot
             plan.presets.append((at, np.asarray(value, STORED[number]).reshape(1)))
@@ -632,7 +634,7 @@ class Planner:
             plan.adjoint_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
         ahead = {number: plan.adjoint_slabs[number] - plan.value_slabs[number] for number in (F8, F4)}
         for s in scalars.places.keys() & self.adjoints:
-            plan.adjoint_places[s] = plan.value_places[s] + ahead[tape.storages[s].number]
+            plan.adjoint_places[s] = plan.value_places[s] + ahead[number_of[s]]
         for s in sorted(self._zeros - scalars.places.keys()):
             plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))

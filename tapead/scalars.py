@@ -79,6 +79,12 @@ def _open(op: Elementwise) -> int:
 _OPEN: dict[int, int] = {}
 
 
+def _readers(tape: Wengert, instructions: Sequence[int]) -> Counter[int]:
+    """Count for each storage how often some instructions read it."""
+    read = itertools.chain.from_iterable(map(tape.operand_buffers.__getitem__, instructions))
+    return Counter(map(tape.storage_of.__getitem__, read))
+
+
 class Scalars:
     """Makes the scalar runs of a plan, and says where in the slabs what they touch lies.
 
@@ -95,7 +101,8 @@ class Scalars:
         self.presets: list[tuple[int, int, Any]] = []  # (class, place, value) of constants
         of = tape.storage_of
         self._of = of
-        self._readers = Counter([of[b] for k in needed for b in tape.operand_buffers[k]])
+        self.count = len(needed)
+        self._readers = _readers(tape, needed)
         self._written = {of[tape.result_buffers[k][0]] for k in tape.find(("assign", "scatter"), needed)}
         self._shared = self._written if target is None else self._written | {target}
         self._constants: dict[tuple[int, int], int] = {}
@@ -167,7 +174,8 @@ class _Run:
         self.code: list[int] = []
         self.active = False
         tape, of = self.tape, scalars._of
-        readers = Counter([of[b] for k in instructions for b in tape.operand_buffers[k]])
+        every = len(instructions) == scalars.count
+        readers = scalars._readers if every else _readers(tape, instructions)
         #: the storages that nothing outside the run reads
         self.inner = {s for s, count in readers.items() if count == scalars._readers[s]}
         self.inner -= scalars._shared
