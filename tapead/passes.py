@@ -56,6 +56,7 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
     made.storage_of = of = tape.storage_of
     unsteady, forms = _unsteady(tape, of), _forms(tape)
     odd = forms.keys()
+    changing = {b for b, s in enumerate(of) if s in unsteady} if unsteady else set()
     constants = {s for s, storage in enumerate(tape.storages) if storage.kind is CONSTANT}
     held = _Held(made.storages)
     known: dict[Any, tuple[int, ...]] = {}  # what an instruction computes -> the first one's results
@@ -68,8 +69,7 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
         sources = [of[b] for b in operands]
         if home:
             sources = [home.get(s, s) for s in sources]
-        steady = not unsteady or unsteady.isdisjoint([of[b] for b in results])
-        if results and steady and op.name not in EFFECTS:
+        if results and changing.isdisjoint(results) and op.name not in EFFECTS:
             fixed = not constants.isdisjoint(sources)
             if fold and fixed and constants.issuperset(sources):
                 _fold(made, op, operands, results, parameters)
@@ -95,7 +95,7 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
                         continue
                 if op.name == "multiply":
                     scaled[of[results[0]]] = k
-            if share and (not unsteady or unsteady.isdisjoint(sources)):
+            if share and changing.isdisjoint(operands):
                 key: tuple[Any, ...] = (id(op), *sources)
                 if forms and not (odd.isdisjoint(operands) and odd.isdisjoint(results)):
                     key += ("forms", *[forms.get(b) for b in operands], *[forms.get(b) for b in results])

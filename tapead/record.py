@@ -442,7 +442,7 @@ class Recording(Wengert):
             i = self.constant(x)
         elif j < 0:
             j = self.constant(y)
-        return self._number(op, (i, j), function(a, b), levels, user_place())
+        return self._number(op, (i, j), function(a, b), levels, user_place(3))
 
     def _number(self, op: Elementwise, operands: tuple[int, ...], value: Any, levels: int, place: Place) -> Tensor:
         """Append an elementwise instruction on numbers in double precision; give its result, weak if a Python number."""

@@ -30,9 +30,9 @@ _NUMPY = np.__file__[: -len("/__init__.py")]
 _INNER: dict[str, bool] = {}
 
 
-def user_place() -> Place:
-    """Give the innermost place of the call stack that is not tapead's or NumPy's own."""
-    frame: FrameType | None = sys._getframe(2)
+def user_place(depth: int = 2) -> Place:
+    """Give the innermost place of the call stack that is not tapead's or NumPy's own; the first `depth` calls are."""
+    frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
         file = code.co_filename
