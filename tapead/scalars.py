@@ -173,7 +173,7 @@ class _Run:
         self.number = next(n for n in map(scalars.kind, instructions) if n is not None and n != ANY)
         self.code: list[int] = []
         self.active = False
-        tape, of = self.tape, scalars._of
+        tape = self.tape
         every = len(instructions) == scalars.count
         readers = scalars._readers if every else _readers(tape, instructions)
         #: the storages that nothing outside the run reads
