@@ -95,8 +95,8 @@ class Planner:
         self.plan = Plan()
         of = self.storage_of = tape.storage_of
         #: the storages that each instruction reads, and those that it writes
-        self.reads = [[*map(of.__getitem__, operands)] for operands in tape.operand_buffers]
-        self.writes = [[*map(of.__getitem__, results)] for results in tape.result_buffers]
+        self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
+        self.writes = [[of[b] for b in results] for results in tape.result_buffers]
         #: the storages that a derivative flows to in an instruction's reverse sweep, if they have adjoints
         self.carried = [
             read if len(open_ := carriers(op)) == len(read) else [read[i] for i in open_]
@@ -151,9 +151,9 @@ class Planner:
             before = len(leading)
             for k in reversed(active):
                 if not leading.isdisjoint(writes[k]):
-                    leading.update(carried[k])
+                    leading.update(reached.intersection(carried[k]))
             changed = rewrites and len(leading) != before
-        return (leading & reached) | set(wrt)
+        return leading | set(wrt)
 
     # ---- the plan ------------------------------------------------------------------------------------------------------
 
@@ -597,10 +597,9 @@ class Planner:
         scalars = self.scalars
         for number in (F8, F4):
             plan.value_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
-        number_of = {s: tape.storages[s].number for s in scalars.places}
-        plan.value_places = {
-            s: plan.value_slabs[number_of[s]] + ITEM[number_of[s]] * slot for s, slot in scalars.places.items()
-        }
+        for s, slot in scalars.places.items():
+            number = tape.storages[s].number
+            plan.value_places[s] = plan.value_slabs[number] + ITEM[number] * slot
         for number, slot, value in scalars.presets:
             at = plan.value_slabs[number] + ITEM[number] * slot
             plan.presets.append((at, np.asarray(value, STORED[number]).reshape(1)))
@@ -634,7 +633,7 @@ class Planner:
             plan.adjoint_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
         ahead = {number: plan.adjoint_slabs[number] - plan.value_slabs[number] for number in (F8, F4)}
         for s in scalars.places.keys() & self.adjoints:
-            plan.adjoint_places[s] = plan.value_places[s] + ahead[number_of[s]]
+            plan.adjoint_places[s] = plan.value_places[s] + ahead[tape.storages[s].number]
         for s in sorted(self._zeros - scalars.places.keys()):
             plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))

@@ -189,8 +189,8 @@ class Wengert:
         return made
 
     def kinds(self) -> list[Op]:
-        """Give the ops that there are instructions of, each once."""
-        return list(dict(zip(map(id, self.ops), self.ops, strict=True)).values())
+        """Give the ops that there are instructions of, one for each code."""
+        return list({op.code: op for op in self.ops}.values())
 
     def find(self, names: Collection[str], among: Iterable[int] | None = None) -> list[int]:
         """Give the instructions of some ops, by name, among some instructions (or all)."""
