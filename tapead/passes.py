@@ -81,7 +81,7 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
                     op, operands, sources = product, operands[:1], sources[:1]
                     changed[k] = op, operands
             if fold and (fixed or op is COPY) and op.name in _NEUTRAL and of[results[0]] not in outputs:
-                i = _repeated(made, held, op.name, operands, sources, results[0])
+                i = _repeated(made, constants, held, op.name, operands, sources, results[0])
                 if i is not None and sources[i] not in unsteady:
                     home[of[results[0]]] = sources[i]
                     continue
@@ -163,11 +163,19 @@ class _Held(dict[int, Any]):
 
 
 def _repeated(
-    made: Wengert, held: _Held, name: str, operands: tuple[int, ...], sources: list[int], result: int
+    made: Wengert,
+    constants: set[int],
+    held: _Held,
+    name: str,
+    operands: tuple[int, ...],
+    sources: list[int],
+    result: int,
 ) -> int | None:
     """Give the operand that an instruction's result is equal to, and laid out like; None if there is none."""
     for i, other, value in _NEUTRAL[name]:
-        if (value is None or held[sources[other]] == value) and _is_alike(made, operands[i], sources[i], result):
+        s = sources[other]
+        neutral = value is None or (s in constants and held[s] == value)
+        if neutral and _is_alike(made, operands[i], sources[i], result):
             return i
     return None
 
