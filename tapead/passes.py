@@ -125,7 +125,7 @@ def _unsteady(tape: Wengert, of: list[int]) -> set[int]:
     storages = tape.storages
     written = list(chain.from_iterable(tape.result_buffers))
     targets = [of[b] for b in written]
-    found = set()
+    found: set[int] = set()
     if len(set(targets)) < len(targets):
         found.update(s for s, count in Counter(targets).items() if count > 1)
     found.update(s for b, s in zip(written, targets, strict=True) if storages[s].size != 1 and not tape.is_whole(b))
