@@ -4,13 +4,16 @@ Only entry points (in the generated files) are called from Python, so what they 
 leaving those out saves a tenth of the compile time. NumPy's error model: division by zero gives inf or NaN.
 """
 
+import pickle
 from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from numba import njit, types
 from numba.core import untyped_passes
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, _SourceFileBackedLocatorMixin
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
@@ -89,11 +92,40 @@ class _InlinedCompiler(_Compiler):
 _options: dict[str, Any] = {"error_model": "numpy", "no_rewrites": True, "_nrt": False}
 _inner = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_options}
 
-#: a function that other kernels call
-kernel: Any = njit(pipeline_class=_PartCompiler, **_inner)
+
+class Kernel:
+    """A function that other kernels call. What numba compiles it with is made when something is compiled.
+
+    Most processes load machine code from the cache, and compile nothing; a hundred dispatchers would cost their imports.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.__name__ = function.__name__
+        self._function, self._options = function, options
+
+    @cached_property
+    def _dispatcher(self) -> Any:
+        return njit(self._function, **self._options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatcher, name)
+
+
+def _compiled_with(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make a decorator of functions that other kernels call."""
+    return lambda function: Kernel(function, options)
+
+
+kernel = _compiled_with(pipeline_class=_PartCompiler, **_inner)
 
 #: the same for loops that may add in another order, so that they vectorise
-summing_kernel: Any = njit(pipeline_class=_PartCompiler, **_inner, fastmath={"reassoc", "contract"})
+summing_kernel = _compiled_with(pipeline_class=_PartCompiler, **_inner, fastmath={"reassoc", "contract"})
+
+#: the same for functions of numbers that are inlined wherever they are called, so that the calling loop vectorises
+vector_kernel = _compiled_with(pipeline_class=_InlinedCompiler, **_inner, forceinline=True)
+
+#: a part of a kernel, written out where it is called: several compile faster as one function
+part = _compiled_with(error_model="numpy", inline="always")
 
 
 class _Cache(FunctionCache):
@@ -105,6 +137,25 @@ class _Cache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
+
+
+class _Source(_SourceFileBackedLocatorMixin):
+    def __init__(self, file: Path) -> None:
+        self._py_file = str(file)
+
+
+def source_stamp(source: Path) -> Any:
+    """Give what numba knows a source file by, as it is now."""
+    return _Source(source).get_source_stamp()  # type: ignore[no-untyped-call, unused-ignore]
+
+
+def lists_code_of(index: Path, source: Path) -> bool:
+    """Whether an index of numba's cache lists code that was compiled from a source file as it is now."""
+    file = IndexDataCacheFile(str(index.parent), index.stem, source_stamp(source))
+    try:
+        return bool(file._load_index())  # type: ignore[attr-defined, unused-ignore]
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return False
 
 
 class _Loaded(JITCodeLibrary):
@@ -160,7 +211,3 @@ def callable_kernel(signature: str, **options: Any) -> Callable[[Callable[..., A
         return made
 
     return compiled
-
-
-#: a function of numbers that is inlined wherever it is called, so that the calling loop vectorises
-vector_kernel: Any = njit(pipeline_class=_InlinedCompiler, **_inner, forceinline=True)

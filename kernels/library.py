@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import RLock
 from types import ModuleType
 
+from .jit import lists_code_of
 from .op import Structural
 from .table import OPS, STRUCTURAL_GROUPS
 
@@ -45,11 +46,10 @@ def _cache_folders() -> list[Path]:
 
 
 def _index_files(group: str) -> list[Path]:
-    """Give numba's index files of a group that are not older than its source."""
+    """Give numba's index files of a group whose source has not changed since."""
     source = _source(group)
-    born = source.stat().st_mtime
     found = [file for folder in _cache_folders() for file in folder.rglob(f"{source.stem}.*.nbi")]
-    return [file for file in found if file.stat().st_mtime >= born]
+    return [file for file in found if lists_code_of(file, source)]
 
 
 def cached(group: str) -> bool:

@@ -11,19 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from .blas import gemm
 from .constants import F8, INDEX, SCRATCH, STRIP_START, STRIP_STOP, STRIPS
-from .jit import kernel
+from .jit import kernel, part
 from .lanes import add, add_multiple, add_product, lanes_at, no_lanes_at, store, total, without
 from .op import Layout, Sample, Shapes, structural
 from .pointers import as_f4, as_f8, as_i8, shifted
 
 GROUP = "products"
-
-#: a part of a kernel, written out where it is called: several compile faster as one function
-part: Any = njit(error_model="numpy", inline="always")
 
 #: the ways to do a step
 CLEAR, BLAS, TILES, DOTS, ROWS = range(5)

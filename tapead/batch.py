@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from .bands import Bands, Line
+from .bands import Line
 from .errors import TapeadNotImplementedError
 from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Structural
 from .record import Recording
+from .scaled import Scaled
 from .tensor import Tensor
 from .walk import SILENT, strided
 
@@ -50,8 +51,8 @@ def needed_for(recording: Recording, start: int, stop: int, outputs: Sequence[Te
     return found[::-1]
 
 
-class Batch(Bands):
-    """A batch being written: `columns` or `bands` hold each storage that depends on the columns, from the inputs on."""
+class Batch(Scaled):
+    """A batch being written: `columns`, `bands` or `scaled` hold each storage that depends on the columns, from the inputs on."""
 
     def __init__(
         self,
@@ -116,6 +117,9 @@ class Batch(Bands):
         if not any(map(self.held, operands)) and self.of[target] not in self._parts:
             return
         if self.by_bands(k):
+            return
+        steady = recording.watch is None and self._parts.isdisjoint(self.of[b] for b in (*operands, target))
+        if steady and self.by_factors(k):
             return
         if op.name in WRITES:
             self._write(k)

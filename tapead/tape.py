@@ -208,9 +208,12 @@ class Wengert:
         """Whether a buffer is all of its storage, in row-major order."""
         b = self.buffers[buffer]
         size = self.storages[self.storage_of[buffer]].size
-        if not b.shape:
-            return b.offset == 0 and size == 1
-        return b.offset == 0 and size == math.prod(b.shape) and b.strides == row_major(b.shape)
+        if b.offset or size != math.prod(b.shape):
+            return False
+        row = row_major(b.shape)
+        return b.strides == row or all(
+            dim == 1 or own == stride for dim, own, stride in zip(b.shape, b.strides, row, strict=True)
+        )
 
     @property
     def opcodes(self) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Columns that are bands, kept as vectors: they are what columns kept as they are would be."""
+"""Columns that are bands, or others times factors, kept as vectors: they are what columns kept as they are would be."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ import pytest
 import tapead
 from tapead import grad, hessian, hessian_diag, jacfwd, jacrev, nested
 from tapead.bands import Bands, Line, places_of
+from tapead.kernels.table import Elementwise
+from tapead.scaled import Scaled
 from tapead.tape import Buffer
 
 RNG = np.random.default_rng(20)
@@ -58,6 +60,13 @@ def wide(x):
     return sum(np.sum(x[k:] ** 2 * x[: 24 - k]) for k in range(12))
 
 
+def rewritten(x):
+    y = np.exp(W @ x)
+    y = y * np.sin(y)
+    y[3:9] = y[4:10] * 2
+    return np.sum(np.tanh(y) ** 2)
+
+
 FUNCTIONS = {
     "rosenbrock": rosenbrock,
     "filled": filled,
@@ -76,6 +85,11 @@ FUNCTIONS = {
     "gathered": lambda x: np.sum(x[np.array([3, 1, 3, 0])] ** 2 * x[:4]),
     "dense, too": lambda x: np.sum(np.tanh(W @ x) ** 2) + np.sum(x**4) + np.sum(np.sin(x[1:] * x[:-1])),
     "dense behind": lambda x: np.sum((W @ np.sin(x)) ** 3),
+    "deep": lambda x: np.sum(np.tanh(np.sin(W @ x) ** 2) * np.exp(-(W @ x))) + np.mean((W @ x) ** 4),
+    "two layers": lambda x: np.sum(np.tanh(W.T @ np.tanh(W @ x)) ** 3),
+    "spread": lambda x: np.sum(np.sin((W @ x).reshape(4, 6)) * np.arange(6.0) - (W @ x).reshape(4, 6) ** 2 / 3),
+    "rewritten": rewritten,
+    "logistic": lambda x: np.mean(np.log1p(np.exp(-(W[:7] @ x)))) + 0.1 * np.sum(x**2),
     "running sum": lambda x: np.sum(np.cumsum(x**2) ** 2),
     "stopped": lambda x: np.sum(tapead.stop_gradient(x) * x**2),
     "of one": lambda x: x[3] ** 3 * x[4],
@@ -84,12 +98,13 @@ FUNCTIONS = {
 
 
 def off(patch):
-    """Keep no columns as bands."""
+    """Keep no columns as bands, nor by factors."""
     patch.setattr(Bands, "_are_few", lambda self, lines: False)
+    patch.setattr(Scaled, "by_factors", lambda self, k: False)
 
 
 def both_ways(make, *args):
-    """Give what a transformed function gives, with bands and without: the first call, and a replay elsewhere."""
+    """Give what a transformed function gives, with bands and factors and without: the first call, and a replay elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         off(patch)
         plain = make()
@@ -122,7 +137,7 @@ def test_jacobians_of_gradients(name):
     np.testing.assert_allclose(forward, reverse, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["rosenbrock", "filled", "put apart", "dense, too"])
+@pytest.mark.parametrize("name", ["rosenbrock", "filled", "put apart", "dense, too", "deep"])
 def test_third_derivatives(name):
     both_ways(lambda: grad(lambda x: np.sum(hessian(FUNCTIONS[name])(x) ** 2)), X)
     both_ways(lambda: jacfwd(hessian(FUNCTIONS[name])), X)
@@ -172,18 +187,20 @@ def test_several_arguments():
     np.testing.assert_allclose(blocks[0][1], blocks[1][0].T, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["rosenbrock", "filled", "put apart", "grid", "dense, too"])
+@pytest.mark.parametrize("name", ["rosenbrock", "filled", "put apart", "grid", "dense, too", "deep"])
 def test_columns_in_chunks(name, monkeypatch):
     whole = hessian(FUNCTIONS[name])(X)
     monkeypatch.setattr(nested, "CHUNK", 6000)
     np.testing.assert_allclose(both_ways(lambda: hessian(FUNCTIONS[name]), X), whole, rtol=1e-12, atol=1e-12)
 
 
-def test_single_precision():
+@pytest.mark.parametrize("name", ["rosenbrock", "logistic"])
+def test_single_precision(name):
     x = X.astype(np.float32)
-    h = hessian(rosenbrock)(x)
+    f = FUNCTIONS[name]
+    h = hessian(f)(x)
     assert h.dtype == np.float32
-    np.testing.assert_allclose(h, hessian(rosenbrock)(x.astype(float)), rtol=1e-5)
+    np.testing.assert_allclose(h, hessian(f)(x.astype(float)), rtol=1e-5, atol=1e-6)
 
 
 def test_numbers_that_are_not_finite():
@@ -194,6 +211,28 @@ def test_numbers_that_are_not_finite():
         h = both_ways(lambda: hessian(lambda x: np.sum(np.sqrt(x[1:]) * x[:-1])), x)
     assert np.isnan(h[3, 3]) or np.isinf(h[3, 3])
     assert np.isfinite(np.delete(np.delete(h, 3, 0), 3, 1)).all()
+
+
+def test_factors_that_are_not_finite():
+    """A tangent of zero contributes zero, whatever the factors are; else NaN and inf come through."""
+    w = np.zeros((24, 24))
+    w[np.arange(24), (np.arange(24) + 3) % 24] = 1.0
+    x = np.where(np.arange(24) % 5 == 0, 0.0, X)
+    with np.errstate(all="ignore"):
+        j = both_ways(lambda: jacfwd(lambda x: np.sin(np.sqrt(w @ x))), x)
+        both_ways(lambda: hessian(lambda x: np.sum(np.sqrt(w @ x))), x)
+    assert (j[w == 0] == 0).all()
+    assert np.isfinite(j[w == 1]).sum() == np.count_nonzero(x)
+
+
+def test_factors_are_multiplied_before_columns_are():
+    w = RNG.normal(size=(50, 30))
+    h = hessian(lambda x: np.mean(np.log1p(np.exp(-np.tanh(w @ x)))))
+    h(RNG.normal(size=30))
+    tape = h.last.program.tape
+    elementwise = [k for k, op in enumerate(tape.ops) if isinstance(op, Elementwise)]
+    shapes = [tape.buffers[tape.result_buffers[k][0]].shape for k in elementwise]
+    assert sum(shape == (30, 50) for shape in shapes) == 1
 
 
 def test_rules_that_add_what_is_zero_at_first():

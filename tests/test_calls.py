@@ -204,13 +204,16 @@ def test_readers_give_what_flattening_gives():
 
 LIGHT = """
 import sys, numba
-from numba.core import event
+from numba.core import dispatcher, event
+made, make = [], dispatcher.Dispatcher.__init__
+dispatcher.Dispatcher.__init__ = lambda self, function, *rest, **more: (made.append(function), make(self, function, *rest, **more))[1]
 before, compiled = set(sys.modules), event.RecordingListener()
 with event.install_listener("numba:compile", compiled):
     import tapead
 new = {name.partition(".")[0] for name in set(sys.modules) - before}
 lazy = {name for name in set(sys.modules) - before if name.startswith("numpy.")}
 assert not compiled.buffer, compiled.buffer
+assert not made, made
 assert not new & {"scipy", "jax", "torch", "casadi", "matplotlib", "sklearn"}, new
 assert not lazy & {"numpy.f2py", "numpy.testing", "numpy.ma"}, lazy
 """

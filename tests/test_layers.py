@@ -32,6 +32,7 @@ api linearized
 replayed rules observation
 nested
 batch
+scaled
 bands tangent define
 adjoint
 profiling

@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 from tapead import warm
 from tapead.kernels import library
+from tapead.kernels.jit import lists_code_of, source_stamp
 from tapead.screen import PlainScreen
 
 
@@ -108,3 +110,16 @@ def test_compile_apart_fills_the_cache(program, tmp_path, monkeypatch):
     process = warm.compile_apart("sweeps")
     assert process.wait(300) == 0
     assert list(tmp_path.rglob("generated_sweeps.*.nbi"))
+
+
+def test_code_is_taken_for_cached_as_long_as_its_source_is_the_same(tmp_path):
+    source, index = tmp_path / "kernels.py", tmp_path / "kernels.sweep-1.nbi"
+    source.write_text("one = 1")
+    assert not lists_code_of(index, source)
+    IndexDataCacheFile(str(tmp_path), index.stem, source_stamp(source)).save("sweep", "code")
+    assert lists_code_of(index, source)
+    source.write_text("eleven = 11")
+    assert not lists_code_of(index, source)
+    source.write_text("one = 1")
+    index.write_bytes(index.read_bytes()[:-10])
+    assert not lists_code_of(index, source)
