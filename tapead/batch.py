@@ -41,7 +41,7 @@ def batch(
 
 def needed_for(recording: Recording, start: int, stop: int, outputs: Sequence[Tensor]) -> list[int]:
     """Give the instructions from `start` to `stop` that outputs depend on, in order."""
-    of = [b.storage for b in recording.buffers]
+    of = list(recording.storage_of)
     wanted = {of[x.buffer] for x in outputs}
     found = []
     for k in range(stop - 1, start - 1, -1):
@@ -86,7 +86,9 @@ class Batch(Scaled):
         all_of = recording.buffers[whole.buffer]
         shape, strides = (self.count, *b.shape), (recording.storages[self.of[buffer]].size, *b.strides)
         value = strided(whole._value.reshape(-1), shape, strides, b.offset)
-        made = recording.new_buffer(all_of.storage, whole.dtype, shape, strides, all_of.offset + b.offset)
+        made = recording.new_buffer(
+            recording.storage_of[whole.buffer], whole.dtype, shape, strides, all_of.offset + b.offset
+        )
         return recording.keep(Tensor(recording, made, value, whole.storage))
 
     def whole(self, buffer: int) -> Tensor:

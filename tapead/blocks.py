@@ -388,7 +388,7 @@ class Block:
         self._at_once = False
         for k in instructions:
             if isinstance(tape.ops[k], Elementwise):
-                self._made[tape.buffers[tape.result_buffers[k][0]].storage] = k
+                self._made[tape.storage_of[tape.result_buffers[k][0]]] = k
 
     def _operands(self, k: int) -> list[tuple[int, Key]]:
         shape = index_space(self.tape, k)

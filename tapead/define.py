@@ -80,7 +80,7 @@ class Tape(Recording):
         target = y.buffer
         if seed is not None or y.ndim:
             target = self._seeded(y, np.ones(y.shape) if seed is None else seed)
-        inputs = [self.buffers[v.buffer].storage for v in self.variables]
+        inputs = [self.storage_of[v.buffer] for v in self.variables]
         with np.errstate(all="ignore"):
             program = Program(self, inputs, [], target, range(len(inputs)))
         workspace = program.take()

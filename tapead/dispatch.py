@@ -53,6 +53,8 @@ def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     """Give the axes that a NumPy axis argument names, counted from 0; all of them for None."""
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int and 0 <= axis < ndim:
+        return (axis,)
     if ndim == 0 and axis in (0, -1):  # NumPy reduces numbers along these, too
         return ()
     try:

@@ -149,7 +149,7 @@ class Watch:
         origin = self.origin
         if origin is None or (origin.instruction in self._origins and self._is_between(of)):
             return
-        self._derived.setdefault(self.recording.buffers[made.buffer].storage, origin)
+        self._derived.setdefault(self.recording.storage_of[made.buffer], origin)
         if self._looking and is_bad(made._value, self.sought):
             name = f"the {origin.what} of {self._named(origin.instruction)}"
             raise error(name, made._value, [*self._operands(origin.instruction), *near(origin.instruction)])
@@ -166,7 +166,7 @@ class Watch:
 
     def _storages(self, k: int) -> list[int]:
         recording = self.recording
-        return [recording.buffers[b].storage for b in recording.result_buffers[k]]
+        return [recording.storage_of[b] for b in recording.result_buffers[k]]
 
     def _origin(self, k: int) -> Origin | None:
         """Give what an instruction's result is a derivative of, or was written for."""
@@ -185,7 +185,7 @@ class Watch:
         kept = recording.kept
         if kept is not None and b in kept:
             return kept[b]
-        constant = recording.storages[recording.buffers[b].storage].kind is CONSTANT
+        constant = recording.storages[recording.storage_of[b]].kind is CONSTANT
         return recording.tensor_of(b)._value if constant else None
 
     def _operands(self, k: int) -> list[tuple[str, Any]]:
@@ -195,7 +195,7 @@ class Watch:
             return self._operands(origin.instruction)
         found = []
         for i, b in enumerate(recording.operand_buffers[k], 1):
-            storage = recording.storages[recording.buffers[b].storage]
+            storage = recording.storages[recording.storage_of[b]]
             kind = "constant " if storage.kind is CONSTANT else ""
             since = " (assigned to since)" if storage.written else ""
             found.append((f"{kind}operand {i} of {recording.ops[k].name}{since}", self._value(b)))

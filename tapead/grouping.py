@@ -55,7 +55,8 @@ def reach(tape: Wengert, buffer: int, shape: Sequence[int]) -> Key:
         own, strides = own[len(own) - len(shape) :], strides[len(own) - len(shape) :]
     steps = broadcast_strides(own, strides, shape)
     kept = tuple(step for step, dim in zip(steps, shape, strict=True) if dim != 1)
-    return b.storage, b.offset, kept, tape.storages[b.storage].number
+    s = tape.storage_of[buffer]
+    return s, b.offset, kept, tape.storages[s].number
 
 
 def _goes(label: Label, other: Label) -> bool:
@@ -69,16 +70,14 @@ class Grouping:
     def __init__(self, tape: Wengert, needed: Sequence[int], scalars: Scalars, join: bool) -> None:
         self.tape, self.scalars, self.join = tape, scalars, join
         self.groups: list[Group] = []
-        self.overwritten = {
-            tape.buffers[tape.result_buffers[k][0]].storage for k in needed if tape.ops[k].name in WRITES
-        }
+        self._of = of = tape.storage_of
+        self.overwritten = {of[tape.result_buffers[k][0]] for k in tape.find(WRITES, needed)}
         self._writer: dict[int, int] = {}  # storage -> the last group that writes to it
         self._reader: dict[int, int] = {}  # storage -> the last group that reads it
         self._made: dict[int, Key | None] = {}  # storage -> how a block's instruction writes it, if that can be read on
         self._labels: list[Label] = []  # of the groups
         self._same: dict[Label, list[int]] = {}  # label -> groups
         self._guarded = 0
-        self._of = [b.storage for b in tape.buffers]
         found = [self._label(k) for k in needed]
         classes = set(found) - {NUMBERS[ANY]}
         if len(classes) == 1 and classes.issubset(NUMBERS.values()):  # numbers of one class only: one group, in order

@@ -156,7 +156,7 @@ def get(tape: Recording, x: Tensor, index: Any) -> Tensor:
         except IndexError as error:
             raise tape.explained(error, "indexing", [value], user_place()) from error
         offset = b.offset + (index if index >= 0 else index + b.shape[0]) * b.strides[0]
-        result = Tensor(tape, tape.new_buffer(b.storage, b.dtype, (), (), offset), element, x.storage)
+        result = Tensor(tape, tape.new_buffer(tape.storage_of[x.buffer], b.dtype, (), (), offset), element, x.storage)
         if x.storage.kind is VALUE:
             _remember(x.storage, result)
         return result

@@ -116,7 +116,7 @@ class Interpreter:
     def get(self, buffer: int) -> Any:
         """Give a buffer as a view of its storage: an array of objects of its shape."""
         b = self.tape.buffers[buffer]
-        memory = self._of_storage(b.storage)
+        memory = self._of_storage(self.tape.storage_of[buffer])
         strides = [step * memory.itemsize for step in b.strides]
         return np.lib.stride_tricks.as_strided(memory[b.offset :], b.shape, strides)
 
@@ -244,7 +244,7 @@ def record(function: Callable[..., Any], *args: Any) -> Recorded:
         for i, leaf in enumerate(leaves):
             if is_traced(leaf) and np.asarray(leaf).dtype.kind == "f":
                 inside[i] = recording.enter(leaf, levels=level)
-                inputs[i] = recording.buffers[inside[i].buffer].storage
+                inputs[i] = recording.storage_of[inside[i].buffer]
         made, structure = flatten(call(function, unflatten(arguments, inside), {}))
         outputs = []
         for value in made:

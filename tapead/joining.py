@@ -24,7 +24,7 @@ def _parts(arrays: Any) -> tuple[Recording, list[Any]]:
 
 
 def _join_dtype(parts: Sequence[Any], dtype: Any, casting: Any) -> np.dtype[Any]:
-    common = np.result_type(*(p.dtype for p in parts))
+    common = np.result_type(*{p.dtype for p in parts})
     if dtype is not None and not np.can_cast(common, dtype, casting):
         raise TapeadTypeError(f"cannot cast {common} to {np.dtype(dtype)} with casting {casting!r}, at {here()}")
     return np.dtype(common if dtype is None else dtype)

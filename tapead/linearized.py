@@ -65,7 +65,7 @@ class Cut:
 
     def _plan(self, recording: Recording, inputs: list[int], outputs: list[int]) -> Program:
         """Cut the tape: what depends on the tangents goes to the second program."""
-        given = [recording.buffers[x.buffer].storage for x in self._inputs]
+        given = [recording.storage_of[x.buffer] for x in self._inputs]
         late = _dependent(recording, given)
         second = recording.part(late)
         residuals = _residuals(second, given, self._made)
@@ -74,7 +74,7 @@ class Cut:
             second.storages[s] = Storage(INPUT, storage.number, storage.size)
         self.second = Program(second, [*given, *residuals], self._made, None, ())
         first = recording.part(set(range(len(recording))) - late)
-        whole = {b.storage: i for i, b in reversed(list(enumerate(recording.buffers)))}  # the first buffer of each
+        whole = {s: i for i, s in reversed(list(enumerate(recording.storage_of)))}  # the first buffer of each
         kept = [whole[s] for s in residuals]
         self.outputs = len(outputs)
         return Program(first, inputs, [*outputs, *kept], None, ())
@@ -241,7 +241,7 @@ def _argument(given: tuple[Any, ...], what: str) -> Any:
 
 def _dependent(tape: Wengert, given: Sequence[int]) -> set[int]:
     """Give the instructions that depend on some inputs, or write to memory that those read before it is complete."""
-    of = [b.storage for b in tape.buffers]
+    of = list(tape.storage_of)
     last = {of[b]: k for k, results in enumerate(tape.result_buffers) for b in results}  # the last that writes
     reached = set(given)
     late: set[int] = set()
@@ -262,7 +262,7 @@ def _dependent(tape: Wengert, given: Sequence[int]) -> set[int]:
 
 def _residuals(tape: Wengert, given: Sequence[int], outputs: Sequence[int]) -> list[int]:
     """Give the storages that a tape reads for its outputs, but neither makes nor is given."""
-    of = [b.storage for b in tape.buffers]
+    of = list(tape.storage_of)
     made = {of[b] for results in tape.result_buffers for b in results}
     wanted = {of[b] for b in outputs}
     for k in range(len(tape) - 1, -1, -1):

@@ -131,7 +131,7 @@ class Run:
             recording.result_buffers,
             recording.places,
         )
-        of = [b.storage for b in recording.buffers]
+        of = list(recording.storage_of)
         mine = {of[b] for k in range(self.start, self._stop) for b in (*operands[k], *results[k])}
         for k in range(self._stop, len(recording)):
             if ops[k].name in WRITES and of[results[k][0]] in mine:
@@ -251,7 +251,7 @@ def columns_of(
     if not like:
         return [recording.tensor(np.zeros((0, *x.shape), x.dtype)) for x in results]
     needed = needed_for(recording, start, stop, results)
-    made = {recording.buffers[b].storage for k in needed for b in recording.result_buffers[k]}
+    made = {recording.storage_of[b] for k in needed for b in recording.result_buffers[k]}
     elements = sum(recording.storages[s].size for s in made)
     chunk = max(CHUNK // max(elements, 1), 1)
     if chunk >= total:

@@ -99,12 +99,12 @@ class Nodes:
         self._joins = self._find_joins()
         self._places = [_stretch(b) for b in tape.buffers]
         self._buffers_of: dict[int, list[int]] = {}
-        for b, buffer in enumerate(tape.buffers):
-            self._buffers_of.setdefault(buffer.storage, []).append(b)
+        for b, s in enumerate(tape.storage_of):
+            self._buffers_of.setdefault(s, []).append(b)
         self._shown = self._find_shown()
-        for b, buffer in enumerate(tape.buffers):
-            if tape.storages[buffer.storage].kind == INPUT and buffer.storage not in self._holds:
-                self._enter(INPUT, INPUT, str, b, label=self.labels.get(buffer.storage, ""))
+        for b, s in enumerate(tape.storage_of):
+            if tape.storages[s].kind == INPUT and s not in self._holds:
+                self._enter(INPUT, INPUT, str, b, label=self.labels.get(s, ""))
         for k in range(len(tape)):
             self._instruction(k)
 
@@ -124,9 +124,10 @@ class Nodes:
 
     def _text(self, k: int, i: int) -> str:
         tape, n = self.tape, self.operands[k][i]
-        b = tape.buffers[tape.operand_buffers[k][i]]
+        buffer = tape.operand_buffers[k][i]
+        b = tape.buffers[buffer]
         if n < 0:
-            return number_text(tape.storages[b.storage].data.reshape(-1)[0].item())
+            return number_text(tape.storages[tape.storage_of[buffer]].data.reshape(-1)[0].item())
         node, op = self.all[n], tape.ops[k]
         if node.shape == b.shape:
             return node.name
@@ -164,7 +165,7 @@ class Nodes:
         tape, joins = self.tape, {}  # type: ignore[var-annotated]
         for k, (op, results) in enumerate(zip(tape.ops, tape.result_buffers, strict=True)):
             if op is COPY and not tape.is_whole(results[0]):
-                joins.setdefault(tape.buffers[results[0]].storage, []).append(k)
+                joins.setdefault(tape.storage_of[results[0]], []).append(k)
         return joins
 
     def _find_shown(self) -> dict[tuple[int, Stretch], Buffer]:
@@ -173,46 +174,46 @@ class Nodes:
         It is the first one; but a reduction keeps its axes on the tape, and seldom in the eyes of the user.
         """
         tape = self.tape
-        doubtful = {(b.storage, place) for b, place in zip(tape.buffers, self._places, strict=True) if 1 in b.shape}
+        stands = list(zip(tape.storage_of, self._places, strict=True))
+        doubtful = {place for b, place in zip(tape.buffers, stands, strict=True) if 1 in b.shape}
         inner = {b for results in tape.result_buffers for b in results}
         inner -= {b for operands in tape.operand_buffers for b in operands}
         shown: dict[tuple[int, Stretch], Buffer] = {}
         for seen in (False, True):
-            for b, (buffer, place) in enumerate(zip(tape.buffers, self._places, strict=True)):
-                if (b in inner) is seen and (buffer.storage, place) in doubtful:
-                    shown.setdefault((buffer.storage, place), buffer)
+            for b, (buffer, place) in enumerate(zip(tape.buffers, stands, strict=True)):
+                if (b in inner) is seen and place in doubtful:
+                    shown.setdefault(place, buffer)
         return shown
 
     def _enter(self, kind: str, op: str, write: Callable[[], str], buffer: int, **more: Any) -> int:
-        b, place = self.tape.buffers[buffer], self._places[buffer]
-        shape = self._shown.get((b.storage, place), b).shape
-        node = Node(len(self.all), kind, op, write, shape, _dtype_name(b.dtype), b.storage, buffer, **more)
+        b, s, place = self.tape.buffers[buffer], self.tape.storage_of[buffer], self._places[buffer]
+        shape = self._shown.get((s, place), b).shape
+        node = Node(len(self.all), kind, op, write, shape, _dtype_name(b.dtype), s, buffer, **more)
         self.all.append(node)
         if kind not in (VIEW, GUARD):
-            self._holds[b.storage] = node.index
-        self._of_place.setdefault(b.storage, {})[place] = node.index
+            self._holds[s] = node.index
+        self._of_place.setdefault(s, {})[place] = node.index
         return node.index
 
     def _node(self, buffer: int) -> int:
         """Give the node of a buffer, which is entered if it is met for the first time."""
         tape = self.tape
-        b = tape.buffers[buffer]
-        place = self._places[buffer]
-        found = self._of_place.get(b.storage, {}).get(place)
+        s, place = tape.storage_of[buffer], self._places[buffer]
+        found = self._of_place.get(s, {}).get(place)
         if found is not None:
             return found
-        storage = tape.storages[b.storage]
+        storage = tape.storages[s]
         if storage.kind == CONSTANT and storage.size == 1:
             return -1
-        if b.storage in self._unread:
-            k, part = self._unread.pop(b.storage)
+        if s in self._unread:
+            k, part = self._unread.pop(s)
             self._result(k, part, tape.result_buffers[k][part])
             return self._node(buffer)
-        if b.storage not in self._holds:
+        if s not in self._holds:
             kind = CONSTANT if storage.kind == CONSTANT else JOIN
-            self._enter_whole(kind, kind, str, b.storage)
+            self._enter_whole(kind, kind, str, s)
             return self._node(buffer)
-        base, shown = self.all[self._holds[b.storage]], self._shown.get((b.storage, place), b)
+        base, shown = self.all[self._holds[s]], self._shown.get((s, place), tape.buffers[buffer])
         return self._enter(VIEW, VIEW, lambda: view_text(base.name, base.shape, shown), buffer, operands=(base.index,))
 
     def _enter_whole(self, kind: str, op: str, write: Callable[[], str], s: int, **more: Any) -> int:
@@ -238,7 +239,7 @@ class Nodes:
         if not results or op.name == "guard":
             self._guard(k)
             return
-        storage = tape.buffers[results[0]].storage
+        storage = tape.storage_of[results[0]]
         if op.name in WRITES:
             self._write(k, storage)
         elif storage in self._joins:
@@ -246,7 +247,7 @@ class Nodes:
         else:
             self._result(k, 0, results[0])
             for part, result in enumerate(results[1:], 1):
-                self._unread[tape.buffers[result].storage] = k, part
+                self._unread[tape.storage_of[result]] = k, part
 
     def _sources(self, k: int) -> tuple[int, ...]:
         return tuple([n for n in self.operands[k] if n >= 0])

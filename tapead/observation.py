@@ -89,7 +89,7 @@ def observe(
             inside[i] = tensor = recording.enter(leaf, levels=level if chosen else 0)
             tensor.storage.data = np.asarray(tensor._value)
             recording.keep(tensor)
-            entered[recording.buffers[tensor.buffer].storage] = labels[i]
+            entered[recording.storage_of[tensor.buffer]] = labels[i]
             if chosen:
                 variables.append(tensor)
                 varied.add(owners[i])
@@ -112,8 +112,8 @@ def observe(
 
 def _kept_only(recording: Recording) -> set[int]:
     """Find the instructions that keep what an assignment overwrites, where nothing but its way back reads that."""
-    read = {recording.buffers[b].storage for operands in recording.operand_buffers for b in operands}
-    kept = {t.buffer for t in recording.former.values() if recording.buffers[t.buffer].storage not in read}
+    read = {recording.storage_of[b] for operands in recording.operand_buffers for b in operands}
+    kept = {t.buffer for t in recording.former.values() if recording.storage_of[t.buffer] not in read}
     return {k for k, made in enumerate(recording.result_buffers) if kept.intersection(made)}
 
 

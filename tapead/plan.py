@@ -89,11 +89,11 @@ class Planner:
         passes: Collection[str] | None = None,
     ) -> None:
         self.passes = passes_on() if passes is None else passes
-        read = {tape.buffers[b].storage for b in (*outputs, *([] if target is None else [target]))}
+        read = {tape.storage_of[b] for b in (*outputs, *([] if target is None else [target]))}
         tape = without_rules(tape)
         self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes, read)
         self.plan = Plan()
-        of = self.storage_of = [b.storage for b in tape.buffers]
+        of = self.storage_of = tape.storage_of
         #: the storages that each instruction reads, and those that it writes
         self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
         self.writes = [[of[b] for b in results] for results in tape.result_buffers]
@@ -102,7 +102,7 @@ class Planner:
             read if len(open_ := carriers(op)) == len(read) else [read[i] for i in open_]
             for op, read in zip(tape.ops, self.reads, strict=True)
         ]
-        whole = {s for s, storage in enumerate(tape.storages) if storage.number not in (F8, F4)}
+        whole = {s for s, x in enumerate(tape.storages) if x.number not in (F8, F4) and x.kind is not CONSTANT}
         if whole:
             self.carried = [[s for s in sources if s not in whole] for sources in self.carried]
         self.target, self.wrt = target, list(wrt)
@@ -120,10 +120,12 @@ class Planner:
         kept = []
         for k in range(len(ops) - 1, -1, -1):
             made = writes[k]
-            if alive or not made or not wanted.isdisjoint(made) or ops[k].name == "nonzero":
-                kept.append(k)
-                wanted.update(reads[k])
+            if len(made) != 1 or made[0] not in wanted:
+                if made and not alive and wanted.isdisjoint(made) and ops[k].name != "nonzero":
+                    continue
                 wanted.update(made)
+            kept.append(k)
+            wanted.update(reads[k])
         return kept[::-1], wanted
 
     def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
@@ -132,7 +134,7 @@ class Planner:
             return set(wrt)
         tape, writes, carried = self.tape, self.writes, self.carried
         # more than one round only where memory is written to after it was read
-        rewrites = any(tape.ops[k].name in WRITES for k in self.needed)
+        rewrites = bool(tape.find(WRITES, self.needed))
         reached = set(wrt)
         changed = True
         while changed:
@@ -202,10 +204,8 @@ class Planner:
                 self.plan.work += len(group.instructions)
         for g in self._runs:
             instructions = self.groups[g].instructions
-            touched = chain.from_iterable(
-                [self.reads[k] for k in instructions] + [self.writes[k] for k in instructions]
-            )
-            self._outside[g] = set(touched).difference(scalars.places)
+            touched = [map(column.__getitem__, instructions) for column in (self.reads, self.writes)]
+            self._outside[g] = set(chain.from_iterable(chain(*touched))).difference(scalars.places)
         if not alone:
             self._find_flows(target)
         else:  # the groups run in their order, whatever they read
@@ -401,10 +401,10 @@ class Planner:
         """Give, for each array with an adjoint, a buffer that begins where it does."""
         tape = self.tape
         arrays = {s for s in self.adjoints if tape.storages[s].size > 1}
-        found = {self.storage_of[i]: i for i, b in enumerate(tape.buffers) if b.offset == 0} if arrays else {}
+        columns = zip(self.storage_of, tape.buffers, strict=True)
+        found = {s: i for i, (s, b) in enumerate(columns) if s in arrays and b.offset == 0} if arrays else {}
         for s in arrays - found.keys():
             found[s] = tape.new_buffer(s, STORED[tape.storages[s].number], (tape.storages[s].size,))
-            self.storage_of.append(s)
         return found
 
     def _emit_block(self, what: str, g: int) -> None:
@@ -577,11 +577,11 @@ class Planner:
             return 0, None if op.address else [Touch(s, adjoint, True) for s, adjoint in self._uses]
         touches = []
         for i, (b, stride) in enumerate(zip(buffers, strides, strict=True)):
-            x = tape.buffers[b]
+            x, s = tape.buffers[b], self.storage_of[b]
             for adjoint in (False, True):
-                if (x.storage, adjoint) in self._uses:
+                if (s, adjoint) in self._uses:
                     writes = (what == FORWARD) if i >= len(operands) else adjoint
-                    touches.append(touch(x.storage, adjoint, writes, x.offset, x.shape, (stride, *x.strides[1:])))
+                    touches.append(touch(s, adjoint, writes, x.offset, x.shape, (stride, *x.strides[1:])))
         adjoints = [t.storage for t in touches if t.adjoint]
         return items if len(set(adjoints)) == len(adjoints) else 0, touches  # two operands' adjoints come one by one
 

@@ -93,14 +93,14 @@ class Program:
         planner = Planner(tape, outputs, target, [inputs[i] for i in wrt])
         self.plan: Plan = planner.make()
         self.instructions = len(tape)
-        self.tape = planner.tape.part(range(len(planner.tape)))  # what is recorded later changes nothing here
+        self.tape = planner.tape.part()  # what is recorded later changes nothing here
         self.buffers, self.storages = self.tape.buffers, self.tape.storages
         self.ops, self.places = self.tape.ops, self.tape.places
         self.rows = self._rows(self.plan)
         self.pool = np.array(self.plan.pool, np.int64)
         self.functions = _functions() if self.plan.needs_functions else np.zeros(1, np.int64)
         count = len(self.buffers)
-        self.storage_of = np.array(planner.storage_of, np.int64)
+        self.storage_of = np.array(self.tape.storage_of, np.int64)
         items = np.array([ITEM[s.number] for s in self.storages], np.int64)[self.storage_of]
         self.offsets = np.array([b.offset for b in self.buffers], np.int64) * items
         self.input_buffers = [np.flatnonzero(self.storage_of == s) for s in self.inputs] if count else []
@@ -203,7 +203,7 @@ class Program:
         view = workspace.results[k]
         b = self.buffers[self.outputs[k]]
         if view is None:
-            flat = bound[self.inputs.index(b.storage)].reshape(-1)
+            flat = bound[self.inputs.index(self.tape.storage_of[self.outputs[k]])].reshape(-1)
             view = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * flat.itemsize for s in b.strides])
         if not b.shape:
             return view.astype(b.dtype)[()] if view.dtype != b.dtype else view[()]
@@ -320,7 +320,7 @@ class Workspace:
         t[ZERO_FROM], t[ZERO_COUNT] = base + plan.zeros[0], (plan.zeros[1] - plan.zeros[0]) // 8
         if program.target is not None:
             t[SEED] = self.adjoint_table[program.target]
-            t[SEED_NUMBER] = program.storages[program.buffers[program.target].storage].number
+            t[SEED_NUMBER] = program.storages[program.storage_of[program.target]].number
         self.handle = _address(self.table)
         shapes = [program.buffers[buffers[0]].shape for buffers in program.input_buffers]
         self.slots = [
@@ -344,14 +344,12 @@ def _stretch(program: Program, places: dict[int, int], s: int, raw: Any) -> Any:
 
 def _result(program: Program, buffer: int, raw: Any) -> Any:
     """Give an output as an array on the arena; None where it is (a view of) an input, which may lie outside."""
-    b = program.buffers[buffer]
-    storage = program.storages[b.storage]
-    if b.storage in program.inputs:
+    b, s = program.buffers[buffer], program.tape.storage_of[buffer]
+    storage = program.storages[s]
+    if s in program.inputs:
         return None
     flat = (
-        storage.data.reshape(-1)
-        if storage.kind == CONSTANT
-        else _stretch(program, program.plan.value_places, b.storage, raw)
+        storage.data.reshape(-1) if storage.kind == CONSTANT else _stretch(program, program.plan.value_places, s, raw)
     )
     item = ITEM[storage.number]
     view: Any = np.lib.stride_tricks.as_strided(flat[b.offset :], b.shape, [s * item for s in b.strides])

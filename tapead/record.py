@@ -27,12 +27,13 @@ from .kernels.index import bits, unbits
 from .kernels.table import OPS, Elementwise, Op, Structural
 from .shape import blas_ready
 from .tape import (
+    COLUMNS,
     CONSTANT,
     FLOAT,
     INPUT,
+    NUMBER,
     STORED,
     VALUE,
-    Buffer,
     Place,
     Storage,
     Wengert,
@@ -48,13 +49,25 @@ COPY = OPS["copy"]
 LARGE = 1 << 20
 _SCALARS = (float, int, bool, np.generic)
 
+
+def _divide(x: Any, y: Any) -> Any:
+    """Divide as NumPy does."""
+    try:
+        return x / y
+    except ZeroDivisionError:  # of Python's floats
+        return float(np.float64(x) / y)
+
+
 #: ops whose operators on numbers in double precision give what NumPy's functions give, sooner
 _EXACT: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "subtract": operator.sub,
     "multiply": operator.mul,
     "negative": operator.neg,
+    "divide": _divide,
 }
+_DOUBLE = np.float64
+_DOUBLES = frozenset({np.float64, float})
 _WHOLE = 2**53  # Python's integers up to here are double precision numbers, too
 
 _state = threading.local()
@@ -81,10 +94,13 @@ def find_tensor(values: Any) -> Tensor | None:
     """Find a tensor among values: itself, in a list, or in an object array."""
     if type(values) is Tensor:
         return values
-    if isinstance(values, list | tuple):
-        return next((t for t in map(find_tensor, values) if t is not None), None)
     if isinstance(values, np.ndarray) and values.dtype == object:
-        return next((t for t in map(find_tensor, values.ravel()) if t is not None), None)
+        values = values.ravel().tolist()
+    if isinstance(values, list | tuple):
+        for value in values:
+            found = find_tensor(value)
+            if found is not None:
+                return found
     return None
 
 
@@ -167,8 +183,8 @@ class Recording(Wengert):
 
     def take_back(self, start: int) -> None:
         """Take back the instructions from one on; what they made stays."""
-        for column in (self.ops, self.operand_buffers, self.result_buffers, self.parameters, self.places):
-            del column[start:]
+        for column in COLUMNS:
+            del getattr(self, column)[start:]
         self.former = {k: saved for k, saved in self.former.items() if k < start}
 
     # ---- values that enter -------------------------------------------------------------------------------------------
@@ -248,9 +264,7 @@ class Recording(Wengert):
                 storage.data, self.kept[buffer] = value, value
             return Tensor(self, buffer, value, storage)
         storage = Storage(VALUE, number, 1, levels)
-        self.storages.append(storage)
-        buffer = len(self.buffers)
-        self.buffers.append(Buffer(len(self.storages) - 1, FLOAT if weak else value.dtype, (), ()))
+        buffer = self.new_buffer(self.new_storage(storage), FLOAT if weak else value.dtype, ())
         if self.kept is not None:
             self.kept[buffer] = value
         return Tensor(self, buffer, value, storage, weak)
@@ -283,14 +297,14 @@ class Recording(Wengert):
 
     def keep_operands(self, operands: Sequence[Any]) -> None:
         """Keep the values of those operands that are tensors."""
-        for operand in operands:
+        for operand in operands if self.kept is not None else ():
             if type(operand) is Tensor:
                 self.keep(operand)
 
     def tensor_of(self, buffer: int) -> Tensor:
         """Give a tensor of a buffer whose value was kept."""
         b = self.buffers[buffer]
-        storage = self.storages[b.storage]
+        storage = self.storages[self.storage_of[buffer]]
         if self.kept is not None and buffer in self.kept:
             return Tensor(self, buffer, self.kept[buffer], storage)
         if buffer in self._weak:
@@ -374,7 +388,9 @@ class Recording(Wengert):
         if any(b.offset != places[0].offset + i for i, b in enumerate(places)):
             return None
         values = np.array([p._value for p in parts], parts[0].dtype).reshape(shape)
-        buffer = self.new_buffer(places[0].storage, parts[0].dtype, shape, row_major(shape), places[0].offset)
+        buffer = self.new_buffer(
+            self.storage_of[parts[0].buffer], parts[0].dtype, shape, row_major(shape), places[0].offset
+        )
         return Tensor(self, buffer, values, storage)
 
     def operand(self, value: Any) -> int:
@@ -397,6 +413,51 @@ class Recording(Wengert):
                 op, operands = OPS["sqrt"], operands[:1]
         return self.elementwise(op, operands, weak=True)
 
+    def pair(self, op: Elementwise, x: Any, y: Any) -> Any:
+        """Record what an operator does with a tensor and a tensor or Python number.
+
+        Numbers in double precision, by far the most common, take the short way; all else goes to `elementwise`.
+        """
+        if not self.live:
+            self._reject_dead()
+        function = _EXACT.get(op.name)
+        levels = 0
+        a, b, i, j = x, y, -1, -1
+        if type(x) is Tensor:
+            if x.tape is not self:
+                self.reject(x)
+            a, i, levels = x._value, x.buffer, x.storage.levels
+        elif type(x) is int and -_WHOLE <= x <= _WHOLE:
+            a = float(x)
+        if type(y) is Tensor:
+            if y.tape is not self:
+                self.reject(y)
+            b, j = y._value, y.buffer
+            levels |= y.storage.levels
+        elif type(y) is int and -_WHOLE <= y <= _WHOLE:
+            b = float(y)
+        if function is None or type(a) not in _DOUBLES or type(b) not in _DOUBLES or self.kept is not None:
+            return self.elementwise(op, (x, y), True)
+        if i < 0:
+            i = self.constant(x)
+        elif j < 0:
+            j = self.constant(y)
+        return self._number(op, (i, j), function(a, b), levels, user_place(3))
+
+    def _number(self, op: Elementwise, operands: tuple[int, ...], value: Any, levels: int, place: Place) -> Tensor:
+        """Append an elementwise instruction on numbers in double precision; give its result, weak if a Python number."""
+        storage = Storage(VALUE, F8, 1, levels)
+        result = Tensor(self, len(self.buffers), value, storage, type(value) is float)
+        self.buffers.append(NUMBER)
+        self.storage_of.append(len(self.storages))
+        self.storages.append(storage)
+        self.ops.append(op)
+        self.operand_buffers.append(operands)
+        self.result_buffers.append((result.buffer,))
+        self.parameters.append(None)
+        self.places.append(place)
+        return result
+
     def elementwise(self, op: Any, operands: tuple[Any, ...], weak: bool = False) -> Any:
         """Record an elementwise op. weak tells that an operator did it, whose result on Python floats is one."""
         place = user_place()
@@ -407,39 +468,36 @@ class Recording(Wengert):
         lifted: Sequence[Any] = operands
         plain = True  # numbers in double precision only
         for k, operand in enumerate(operands):
-            kind = type(operand)
-            if kind is not Tensor and kind is not float and kind is not int:
+            if type(operand) is not Tensor and type(operand) is not float and type(operand) is not int:
                 operand = self.lift(operand)
-                kind = type(operand)
                 lifted = [*lifted[:k], operand, *lifted[k + 1 :]]
-            if kind is Tensor:
+            if type(operand) is Tensor:
                 if operand.tape is not self:
                     self.reject(operand)
                 if op.partials[k] is not None:
                     levels |= operand.storage.levels
                 operand = operand._value
-                kind = type(operand)
             values.append(operand)
-            if kind is np.float64:
+            kind = type(operand)
+            if kind is not float:
                 weak = False
-            elif kind is not float:
-                weak = False
-                if kind is not int or abs(operand) > _WHOLE:
+                if kind is not _DOUBLE and (kind is not int or abs(operand) > _WHOLE):
                     plain = False
         function = _EXACT.get(op.name) if plain else None
         try:
             value = op.numpy(*values) if function is None else function(*values)
         except (ValueError, TypeError) as error:
             raise self.explained(error, op.name, values, place) from error
-        if function is None and not (plain and type(value) is np.float64):
+        if function is None and not (plain and type(value) is _DOUBLE):
             return self._elementwise_made(op, lifted, values, value, levels, weak, place)
         if (type(value) is float) is not weak:
-            value = float(value) if weak else np.float64(value)
-        storage = Storage(VALUE, F8, 1, levels)
-        self.storages.append(storage)
-        result = Tensor(self, len(self.buffers), value, storage, weak)
-        self.buffers.append(Buffer(len(self.storages) - 1, FLOAT, (), ()))
-        self._append_elementwise(op, lifted, self.keep(result), None, place)
+            value = float(value) if weak else _DOUBLE(value)
+        result = self._number(op, tuple([self.operand(o) for o in lifted]), value, levels, place)
+        if self.kept is not None:
+            self.keep(result)
+            self.keep_operands(lifted)
+        if self.watch is not None:
+            self.watch.recorded()
         return result
 
     def _elementwise_made(
@@ -482,29 +540,10 @@ class Recording(Wengert):
                 value = np.ascontiguousarray(value)
         number = computed if kind == "f" else B1 if kind == "b" else I8
         result = self.made(value, number, levels, weak)
-        self._append_elementwise(op, operands, result, None if computed == number else {"computed": computed}, place)
+        self.keep_operands(operands)
+        parameters = None if computed == number else {"computed": computed}
+        self.append(op, tuple([self.operand(o) for o in operands]), (result.buffer,), parameters, place)
         return result
-
-    def _append_elementwise(
-        self, op: Any, operands: Sequence[Any], result: Tensor, parameters: dict[str, Any] | None, place: Place
-    ) -> None:
-        if len(operands) == 2:
-            x, y = operands
-            buffers: tuple[int, ...] = (
-                x.buffer if type(x) is Tensor else self.constant(x),
-                y.buffer if type(y) is Tensor else self.constant(y),
-            )
-        else:
-            buffers = tuple([self.operand(o) for o in operands])
-        if self.kept is not None:
-            self.keep_operands(operands)
-        self.ops.append(op)
-        self.operand_buffers.append(buffers)
-        self.result_buffers.append((result.buffer,))
-        self.parameters.append(parameters)
-        self.places.append(place)
-        if self.watch is not None:
-            self.watch.recorded()
 
     def cast(self, x: Tensor, dtype: np.dtype[Any], copy: bool = True) -> Tensor:
         """Record a conversion to another dtype."""
@@ -514,7 +553,7 @@ class Recording(Wengert):
         number = number_class(dtype)
         if number is None:
             return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
-        source = self.storages[self.buffers[x.buffer].storage].number
+        source = self.storages[self.storage_of[x.buffer]].number
         narrow = dtype.kind in "iu" and dtype != np.int64 and source != B1
         if narrow and not np.can_cast(x.dtype, dtype, "safe"):
             return self._outside(value, (x,), f"astype({dtype})", user_place())  # type: ignore[no-any-return]
@@ -564,19 +603,19 @@ class Recording(Wengert):
     def row(self, numbers: Sequence[Any], dtype: np.dtype[Any]) -> Tensor:
         """Join numbers to a vector: new memory, and each written to its place."""
         z = self.empty((len(numbers),), dtype)
-        storage = self.buffers[z.buffer].storage
+        storage, values, floating = self.storage_of[z.buffer], z._value, dtype.kind == "f"
         place = user_place()
         for k, number in enumerate(numbers):
             if type(number) is not Tensor:
                 number = self._constant_tensor(np.asarray(number, dtype)[()])
-            elif number.dtype != dtype:
+            elif number.dtype is not dtype and number.dtype != dtype:
                 number = self.cast(number, dtype)
-            z._value[k] = number._value
-            if dtype.kind == "f":
+            values[k] = number._value
+            if floating:
                 z.storage.levels |= number.storage.levels
             target = self.new_buffer(storage, dtype, (), (), k)
             if self.kept is not None:
-                self.kept[number.buffer], self.kept[target] = number._value, z._value[k, ...]
+                self.kept[number.buffer], self.kept[target] = number._value, values[k, ...]
             self.append(COPY, (number.buffer,), (target,), None, place)
         return z
 
@@ -629,7 +668,7 @@ class Recording(Wengert):
         buffer = self.constant(value)
         array = np.asarray(value)
         array = array if array.flags.c_contiguous else np.ascontiguousarray(array)
-        return Tensor(self, buffer, array, self.storages[self.buffers[buffer].storage])
+        return Tensor(self, buffer, array, self.storages[self.storage_of[buffer]])
 
     def tensor(self, value: Any) -> Tensor:
         """Give a tensor of anything that can be an operand; what is no tensor is copied in as a constant."""
@@ -673,7 +712,7 @@ class Recording(Wengert):
         strides = tuple(s // item for s in value.strides)
         if value.size and x._value is not base:
             strides = (0,) * value.ndim
-        buffer = self.new_buffer(b.storage, b.dtype, value.shape, strides, offset)
+        buffer = self.new_buffer(self.storage_of[x.buffer], b.dtype, value.shape, strides, offset)
         return Tensor(self, buffer, value, x.storage)
 
     # ---- indexing and assignment -------------------------------------------------------------------------------------

@@ -377,11 +377,11 @@ def _after(recording: Recording, x: Tensor, late: Tensor | None) -> Tensor:
 
 def _closed_over(recording: Recording, start: int, begun: int, arguments: Sequence[Tensor]) -> list[int]:
     """Give the storages from before, beside those of the arguments, that instructions read and a derivative flows into."""
-    mine = {recording.buffers[x.buffer].storage for x in arguments}
+    mine = {recording.storage_of[x.buffer] for x in arguments}
     found: dict[int, None] = {}
     for operands in recording.operand_buffers[start:]:
         for b in operands:
-            s = recording.buffers[b].storage
+            s = recording.storage_of[b]
             if s < begun and s not in mine and recording.storages[s].levels and recording.buffers[b].dtype.kind == "f":
                 found[s] = None
     return list(found)
@@ -389,7 +389,7 @@ def _closed_over(recording: Recording, start: int, begun: int, arguments: Sequen
 
 def _whole(recording: Recording, s: int) -> Tensor:
     """Give a tensor that is all of a storage."""
-    whole = next((i for i, b in enumerate(recording.buffers) if b.storage == s and recording.is_whole(i)), None)
+    whole = next((i for i, of in enumerate(recording.storage_of) if of == s and recording.is_whole(i)), None)
     if whole is None or recording.storages[s].written:
         raise TapeadNotImplementedError(
             "a function to checkpoint closes over an array that is assigned to: make it an argument"

@@ -75,7 +75,7 @@ def computed_class(tape: Wengert, k: int) -> int:
     parameters = tape.parameters[k]
     if parameters and "computed" in parameters:
         return int(parameters["computed"])
-    number = tape.storages[tape.buffers[tape.result_buffers[k][0]].storage].number
+    number = tape.storages[tape.storage_of[tape.result_buffers[k][0]]].number
     return I8 if number == B1 else number  # truth values are computed as integers
 
 
@@ -106,6 +106,12 @@ _OPEN: dict[int, int] = {}
 _LANED: dict[int, bool] = {}
 
 
+def _readers(tape: Wengert, instructions: Sequence[int]) -> Counter[int]:
+    """Count for each storage how often some instructions read it."""
+    read = itertools.chain.from_iterable(map(tape.operand_buffers.__getitem__, instructions))
+    return Counter(map(tape.storage_of.__getitem__, read))
+
+
 class Scalars:
     """Makes the scalar runs of a plan, and says where in the slabs what they touch lies.
 
@@ -120,10 +126,11 @@ class Scalars:
         self.sizes = {F8: 0, F4: 0}  # numbers in each slab
         self.places: dict[int, int] = {}  # storage -> place of its first element in the slab of its class
         self.presets: list[tuple[int, int, Any]] = []  # (class, place, value) of constants
-        of = [b.storage for b in tape.buffers]
+        of = tape.storage_of
         self._of = of
-        self._readers = Counter([of[b] for k in needed for b in tape.operand_buffers[k]])
-        self._written = {of[tape.result_buffers[k][0]] for k in needed if tape.ops[k].name in ("assign", "scatter")}
+        self.count = len(needed)
+        self._readers = _readers(tape, needed)
+        self._written = {of[tape.result_buffers[k][0]] for k in tape.find(("assign", "scatter"), needed)}
         self._shared = self._written if target is None else self._written | {target}
         #: lanes of less than LANES numbers of storages -> how many
         self.lanes: dict[int, dict[int, int]] = {F8: {}, F4: {}}
@@ -140,7 +147,7 @@ class Scalars:
             result = tape.buffers[tape.result_buffers[k][0]]
             shape = result.shape
             if not shape and tape.parameters[k] is None:
-                number = tape.storages[result.storage].number
+                number = tape.storages[tape.storage_of[tape.result_buffers[k][0]]].number
                 return number if number in (F8, F4) else None
             if shape and not 0 < math.prod(shape) <= LANES:
                 return None
@@ -219,8 +226,9 @@ class _Run:
         self.code: list[int] = []
         self.active = self.copies = False
         self.apart = apart
-        tape, of = self.tape, scalars._of
-        readers = Counter([of[b] for k in instructions for b in tape.operand_buffers[k]])
+        tape = self.tape
+        every = len(instructions) == scalars.count
+        readers = scalars._readers if every else _readers(tape, instructions)
         #: the storages that nothing outside the run reads
         self.inner = {s for s, count in readers.items() if count == scalars._readers[s]}
         self.inner -= scalars._shared

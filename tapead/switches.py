@@ -60,4 +60,7 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():  # what was made joins the old objects at once, or it would be searched now
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from pathlib import PurePath
 from types import CodeType, FrameType
 from typing import Any
@@ -29,9 +30,9 @@ _NUMPY = np.__file__[: -len("/__init__.py")]
 _INNER: dict[str, bool] = {}
 
 
-def user_place() -> Place:
-    """Give the innermost place of the call stack that is not tapead's or NumPy's own."""
-    frame: FrameType | None = sys._getframe(2)
+def user_place(depth: int = 2) -> Place:
+    """Give the innermost place of the call stack that is not tapead's or NumPy's own; the first `depth` calls are."""
+    frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
         file = code.co_filename
@@ -64,6 +65,7 @@ def line_text(place: Place) -> str:
     return f"{name}:{line_number(place)}"
 
 
+@lru_cache
 def number_class(dtype: np.dtype[Any]) -> int | None:
     """Give the number class that buffers of a dtype are stored in; None if there is none."""
     found: int | None = None
@@ -96,16 +98,19 @@ class Storage:
 
 
 class Buffer:
-    """A typed n-d value on the tape: a storage, and where in it; strides and offset count elements."""
+    """A typed n-d value on the tape: where in a storage it is; strides and offset count elements. Never changed."""
 
-    __slots__ = ("dtype", "offset", "shape", "storage", "strides")
+    __slots__ = ("dtype", "offset", "shape", "strides")
 
-    def __init__(
-        self, storage: int, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0
-    ) -> None:
-        self.storage, self.dtype, self.shape, self.strides, self.offset = storage, dtype, shape, strides, offset
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> None:
+        self.dtype, self.shape, self.strides, self.offset = dtype, shape, strides, offset
 
 
+#: what all numbers in double precision are that have a storage of their own
+NUMBER = Buffer(FLOAT, (), ())
+
+
+@lru_cache
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Give the strides, in elements, of a row-major array."""
     strides, step = [], 1
@@ -113,6 +118,10 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(step)
         step *= dim
     return tuple(reversed(strides))
+
+
+#: the columns of a tape that have an entry for each instruction
+COLUMNS = ("ops", "operand_buffers", "result_buffers", "parameters", "places")
 
 
 class Wengert:
@@ -125,6 +134,7 @@ class Wengert:
         self.parameters: list[dict[str, Any] | None] = []
         self.places: list[Place] = []
         self.buffers: list[Buffer] = []
+        self.storage_of: list[int] = []  # the storage of each buffer
         self.storages: list[Storage] = []
         self.guards: list[int] = []
 
@@ -145,7 +155,11 @@ class Wengert:
         offset: int = 0,
     ) -> int:
         """Append a buffer; give its index."""
-        self.buffers.append(Buffer(storage, dtype, shape, row_major(shape) if strides is None else strides, offset))
+        if shape or offset or dtype is not FLOAT:
+            self.buffers.append(Buffer(dtype, shape, row_major(shape) if strides is None else strides, offset))
+        else:
+            self.buffers.append(NUMBER)
+        self.storage_of.append(storage)
         return len(self.buffers) - 1
 
     def append(
@@ -164,24 +178,36 @@ class Wengert:
         self.places.append(place)
         return len(self.ops) - 1
 
-    def part(self, instructions: Iterable[int]) -> "Wengert":
-        """Give a tape of some of the instructions, in their order; buffers and storages keep their numbers."""
-        made, kept = Wengert(), sorted(instructions)
-        made.buffers, made.storages = list(self.buffers), list(self.storages)
-        for column in ("ops", "operand_buffers", "result_buffers", "parameters", "places"):
+    def part(self, instructions: Iterable[int] | None = None) -> "Wengert":
+        """Give a tape of some of the instructions (or all), in their order; buffers and storages keep their numbers."""
+        made = Wengert()
+        made.buffers, made.storage_of, made.storages = list(self.buffers), list(self.storage_of), list(self.storages)
+        kept = None if instructions is None else sorted(instructions)
+        for column in COLUMNS:
             whole = getattr(self, column)
-            setattr(made, column, [whole[k] for k in kept])
+            setattr(made, column, list(whole) if kept is None else [whole[k] for k in kept])
         return made
+
+    def kinds(self) -> list[Op]:
+        """Give the ops that there are instructions of, one for each code."""
+        return list({op.code: op for op in self.ops}.values())
+
+    def find(self, names: Collection[str], among: Iterable[int] | None = None) -> list[int]:
+        """Give the instructions of some ops, by name, among some instructions (or all)."""
+        ops = self.ops
+        if not any(op.name in names for op in self.kinds()):
+            return []
+        return [k for k in (range(len(ops)) if among is None else among) if ops[k].name in names]
 
     def layout(self, buffer: int) -> Layout:
         """Give a buffer as kernels see it."""
         b = self.buffers[buffer]
-        return Layout(buffer, b.shape, b.strides, self.storages[b.storage].number)
+        return Layout(buffer, b.shape, b.strides, self.storages[self.storage_of[buffer]].number)
 
     def is_whole(self, buffer: int) -> bool:
         """Whether a buffer is all of its storage, in row-major order."""
         b = self.buffers[buffer]
-        size = self.storages[b.storage].size
+        size = self.storages[self.storage_of[buffer]].size
         if b.offset or size != math.prod(b.shape):
             return False
         row = row_major(b.shape)

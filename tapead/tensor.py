@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +11,7 @@ import numpy as np
 
 from .errors import TapeadTypeError
 from .kernels.table import OPS, ROWS, Elementwise
-from .tape import Storage, describe, user_place
+from .tape import FLOAT, Storage, describe, user_place
 
 if TYPE_CHECKING:
     from .record import Recording
@@ -47,22 +48,22 @@ class Tensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """The array's shape."""
-        return np.shape(self._value)
+        return getattr(self._value, "shape", ())
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The array's dtype."""
-        return np.dtype(float) if self.weak else self._value.dtype
+        return FLOAT if self.weak else self._value.dtype
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return len(np.shape(self._value))
+        return len(self.shape)
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.size(self._value))
+        return math.prod(self.shape)
 
     @property
     def itemsize(self) -> int:
@@ -252,16 +253,15 @@ class Tensor:
 
 
 def _operator(name: str, op_name: str, reflected: bool) -> Callable[[Tensor, Any], Any]:
-    op = OPS[op_name]
+    op: Any = OPS[op_name]
 
     direct = op_name != "power"  # which by some numbers is another op
 
     def method(self: Tensor, other: Any) -> Any:
-        operands = (other, self) if reflected else (self, other)
         kind = type(other)
         if direct and (kind is Tensor or kind is float or kind is int):
-            return self.tape.elementwise(op, operands, True)
-        return self.tape.operator(op, operands)
+            return self.tape.pair(op, other, self) if reflected else self.tape.pair(op, self, other)
+        return self.tape.operator(op, (other, self) if reflected else (self, other))
 
     method.__name__ = name
     return method

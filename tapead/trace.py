@@ -12,7 +12,7 @@ from .binding import Binding, bind
 from .calling import call, checked_output, function_code, parameter_names, split
 from .finite import watching
 from .kernels.table import Structural
-from .passes import OWN
+from .passes import OWN, has_rules
 from .program import Program
 from .record import COPY, Recording, find_tensor
 from .switches import collector_paused
@@ -68,7 +68,9 @@ def _as_value(recording: Recording, leaf: Any) -> Any:
 
 def has_own_rule(recording: Recording) -> bool:
     """Whether a derivative of the trace itself flows into the result of a rule of the user's."""
-    levels = [recording.storages[b.storage].levels for b in recording.buffers]
+    if not has_rules(recording):
+        return False
+    levels = [recording.storages[s].levels for s in recording.storage_of]
     columns = zip(recording.ops, recording.result_buffers, strict=True)
     return any(op.group == OWN and any(levels[b] & 1 for b in made) for op, made in columns if type(op) is Structural)
 
@@ -118,7 +120,7 @@ class Trace:
                 inside = list(leaves)
                 for i in self.traced:
                     inside[i] = recording.enter(leaves[i], levels=int(i in by))
-                inputs = [recording.buffers[inside[i].buffer].storage for i in self.traced]
+                inputs = [recording.storage_of[inside[i].buffer] for i in self.traced]
                 arguments, options = unflatten(structure, inside)
                 result = call(function, arguments, options)
                 if wrt is not None:

@@ -15,7 +15,7 @@ def view_text(name: str, shape: tuple[int, ...], b: Buffer) -> str:
     """Write which part of a row-major array a view is: v1[1:], v1.T, v1.reshape(2, 3).
 
     >>> import numpy as np
-    >>> view_text("v1", (3, 4), Buffer(0, np.dtype(float), (2, 3), (1, 4), 1))
+    >>> view_text("v1", (3, 4), Buffer(np.dtype(float), (2, 3), (1, 4), 1))
     'v1[:, 1:3].T'
     """
     axes = [(dim, step) for dim, step in zip(b.shape, b.strides, strict=True) if dim != 1]

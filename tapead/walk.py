@@ -30,7 +30,7 @@ class Walk:
 
     def __init__(self, recording: Recording, start: int, stop: int | None = None) -> None:
         self.recording, self.start, self.stop = recording, start, len(recording) if stop is None else stop
-        self.of = [b.storage for b in recording.buffers]
+        self.of = list(recording.storage_of)
         self.values: dict[int, Tensor] = {}
 
     def take(self, what: str, instructions: Iterable[int], step: Callable[[int], None]) -> None:
@@ -66,7 +66,9 @@ class Walk:
         recording = self.recording
         b, all_of = recording.buffers[buffer], recording.buffers[whole.buffer]
         value = strided(np.asarray(whole._value).reshape(-1), b.shape, b.strides, b.offset)
-        made = recording.new_buffer(all_of.storage, whole.dtype, b.shape, b.strides, all_of.offset + b.offset)
+        made = recording.new_buffer(
+            recording.storage_of[whole.buffer], whole.dtype, b.shape, b.strides, all_of.offset + b.offset
+        )
         return recording.keep(Tensor(recording, made, value, whole.storage))
 
     def shaped(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -34,7 +34,9 @@ class Interpreter:
         self.tape = tape
         self.values, self.adjoints = {}, {}
         for s, storage in enumerate(tape.storages):
-            dtype = next((b.dtype for b in tape.buffers if b.storage == s), np.dtype(float))
+            dtype = next(
+                (b.dtype for b, of in zip(tape.buffers, tape.storage_of, strict=True) if of == s), np.dtype(float)
+            )
             if storage.kind == "constant":
                 self.values[s] = np.array(storage.data, dtype).reshape(-1)
             else:
@@ -47,11 +49,11 @@ class Interpreter:
 
     def value(self, buffer):
         b = self.tape.buffers[buffer]
-        return outer_reach(self.values[b.storage], b)
+        return outer_reach(self.values[self.tape.storage_of[buffer]], b)
 
     def adjoint(self, buffer):
         b = self.tape.buffers[buffer]
-        return outer_reach(self.adjoints[b.storage], b)
+        return outer_reach(self.adjoints[self.tape.storage_of[buffer]], b)
 
     def add(self, buffer, contribution):
         """Add element by element: a buffer may name one place several times."""

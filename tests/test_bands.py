@@ -279,7 +279,7 @@ def test_lines():
     for part in (x, x[1:], x[::-1, ::-1], x[2], x[:, 3], x[::2, 1], x[1:2, 2:3], x[:, 1:], x.T, x[:0]):
         strides = tuple(s // 8 for s in part.strides)
         offset = int(part.flat[0]) if part.size else 0
-        found = places_of(Buffer(0, x.dtype, part.shape, strides, offset))
+        found = places_of(Buffer(x.dtype, part.shape, strides, offset))
         steps = np.diff(part.ravel())
         if part.size and (steps == steps[:1]).all():
             assert found == Line(offset, int(steps[0]) if steps.size else 1)

@@ -18,7 +18,7 @@ def program_of(function, *arguments):
     with recording:
         inside = [recording.enter(argument, levels=1) for argument in arguments]
         target = function(*inside)
-    inputs = [recording.buffers[x.buffer].storage for x in inside]
+    inputs = [recording.storage_of[x.buffer] for x in inside]
     return Program(recording, inputs, [target.buffer], target.buffer, range(len(inputs)))
 
 

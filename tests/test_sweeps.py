@@ -23,7 +23,7 @@ def recorded(f, x):
         traced = tape.enter(x, levels=1)
         value = checked_output(tape, f(traced))
         value = tape.elementwise(COPY, (tape.tensor(value),))
-    return tape, tape.buffers[traced.buffer].storage, value.buffer
+    return tape, tape.storage_of[traced.buffer], value.buffer
 
 
 def swept(tape, source, target, x, passes=PASSES):

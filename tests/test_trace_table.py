@@ -311,7 +311,7 @@ def check_value(seen, node):
     operands = []
     for buffer, n in zip(tape.operand_buffers[k], seen.nodes.operands[k], strict=True):
         constant = n < 0
-        value = tape.storages[tape.buffers[buffer].storage].data.reshape(-1)[0] if constant else seen.values[n]
+        value = tape.storages[tape.storage_of[buffer]].data.reshape(-1)[0] if constant else seen.values[n]
         operands.append(np.reshape(value, tape.buffers[buffer].shape))
     with np.errstate(all="ignore"):
         made = op.numpy(*operands)
@@ -546,7 +546,7 @@ def test_every_op_and_its_partials_read(op):
         assert len(op.adjoints) == len(op.active)
     count = len(op.partials) if isinstance(op, Elementwise) else op.arity
     names = ["v1", "v2", "v3"][:count]
-    b = Buffer(0, np.dtype(float), (1,), (1,))
+    b = Buffer(np.dtype(float), (1,), (1,))
     texts = [formula(op, names, None, b, b)]
     latexs = [formula_latex(op, [f"v_{{{k + 1}}}" for k in range(count)], None, b, b)]
     for i in range(count):

@@ -34,7 +34,7 @@ def views(draw):
 def test_the_text_of_a_view_gives_it(drawn):
     base, view = drawn
     start = (view.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // 8 if view.size else 0
-    text = view_text("v", base.shape, Buffer(0, view.dtype, view.shape, tuple(s // 8 for s in view.strides), start))
+    text = view_text("v", base.shape, Buffer(view.dtype, view.shape, tuple(s // 8 for s in view.strides), start))
     made = np.asarray(eval(text, {"v": base, "broadcast": np.broadcast_to}))
     assert made.shape == view.shape, text
     np.testing.assert_array_equal(made, view, err_msg=text)
