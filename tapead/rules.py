@@ -97,7 +97,7 @@ def _record(
             )
         raise OwnRule
     op = Structural(
-        name=name,
+        name=f"{name} (own)" if name in OPS else name,  # ops of tapead's are known by their names
         code=STRUCTURAL - 1,
         doc="a rule of the user's",
         numpy=lambda *values: tuple(np.array(v, order="C")[()] for v in values[len(operands) :]),

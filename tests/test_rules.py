@@ -47,6 +47,24 @@ def test_the_rule_is_taken_in_every_mode(f, factor):
         np.testing.assert_allclose(transform(f)(X), np.diag(expected), rtol=1e-14, atol=1e-15)
 
 
+NAMES = ("assign", "scatter", "guard", "sum", "copy", "nonzero", "matmul")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_that_are_called_like_ops(name):
+    def function(x):
+        return np.sin(x)
+
+    function.__name__ = function.__qualname__ = name
+    reverse = ruled(lambda x: (np.sin(x), x), lambda x, d: (3.0 * d * np.cos(x),), function)
+    forward = custom_jvp(function)
+    forward.defjvp(lambda primals, tangents: (np.sin(primals[0]), 3.0 * np.cos(primals[0]) * tangents[0]))
+    for f in (reverse, forward):
+        np.testing.assert_allclose(jvp(f, (X,), (W[0],))[1], 3.0 * np.cos(X) * W[0])
+        np.testing.assert_allclose(grad(lambda x, f=f: np.sum(f(x)))(X), 3.0 * np.cos(X))
+        np.testing.assert_allclose(jacrev(jacfwd(lambda x, f=f: np.sum(f(x))))(X), np.diag(-3.0 * np.sin(X)))
+
+
 @pytest.mark.parametrize(("f", "factor"), [(triple, 3.0), (doubled, 2.0)])
 def test_second_derivatives_differentiate_the_rule(f, factor):
     """The rule's own derivative: of factor · cos, which calls no rule, it is -factor · sin."""
