@@ -150,7 +150,7 @@ def bind(
         else:
             rows[i, KIND], rows[i, OF_TYPE] = STATIC, id(leaf)
             kept.append(leaf)
-    slopes = _slopes(program, workspace, leaves, traced, kept) if swept else _results(workspace, kept)
+    slopes = _slopes(program, workspace, leaves, traced, kept) if swept else _results(program, workspace, kept)
     kept += [rows, slopes]
     table[WORKSPACE], table[LONG] = workspace.handle, program.long
     table[LEAVES], table[LEAF_ROWS] = len(rows), _address(rows)
@@ -178,12 +178,12 @@ def _slopes(program: Program, workspace: Any, leaves: Sequence[Any], traced: Seq
     return slopes
 
 
-def _results(workspace: Any, kept: list[Any]) -> Any:
+def _results(program: Program, workspace: Any, kept: list[Any]) -> Any:
     """Describe the results that a call gives, where it gives no gradient that was swept."""
     rows = np.zeros((len(workspace.results), ROW), np.int64)
-    for row, x in zip(rows, workspace.results, strict=True):
-        like = x if x.ndim else x.dtype.type(0)
-        _describe(row, like, x, x.nbytes, [], kept)
+    for k, (row, x) in enumerate(zip(rows, workspace.results, strict=True)):
+        like, words = x if x.ndim else x.dtype.type(0), program.output_words(workspace, k)
+        _describe(row, like, None if words else x, x.nbytes, words, kept)
         _make(row, like, kept)
     return rows
 

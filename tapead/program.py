@@ -43,7 +43,7 @@ from .kernels.constants import (
 from .parallel import pool_table
 from .plan import IN_PLACE, ITEM, NAMES, Plan, Planner
 from .strips import Row
-from .tape import CONSTANT, NODES_SHOWN, STORED, Wengert, describe
+from .tape import CONSTANT, NODES_SHOWN, STORED, VALUE, Wengert, describe
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -166,6 +166,19 @@ class Program:
     def value_words(self, workspace: Workspace, i: int) -> list[tuple[Any, int]]:
         """Give the words of a workspace that take the i-th input's address, and the bytes to add to it."""
         return [(workspace.value_table[b : b + 1], int(self.offsets[b])) for b in self.input_buffers[i]]
+
+    def output_words(self, workspace: Workspace, k: int) -> list[tuple[Any, int]]:
+        """Give the words that take the address of an array that the k-th output is written to, and the bytes to add.
+
+        None where it is copied from where it lies: small ones, inputs, constants, and what is a part of something else.
+        """
+        buffer = self.outputs[k]
+        s = self.tape.storage_of[buffer]
+        storage, alone = self.storages[s], np.count_nonzero(self.storage_of[list(self.outputs)] == s) == 1
+        small = storage.size * ITEM[storage.number] <= IN_PLACE
+        if small or storage.kind != VALUE or not alone or not self.tape.is_whole(buffer):
+            return []
+        return [(workspace.value_table[b : b + 1], int(self.offsets[b])) for b in np.flatnonzero(self.storage_of == s)]
 
     def adjoint_words(self, workspace: Workspace, k: int) -> list[tuple[Any, int]]:
         """Give the words that take the address of the gradient by the k-th of wrt, and the bytes to add to it."""

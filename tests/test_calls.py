@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from test_layers import python
 
-from tapead import grad, value_and_grad
+from tapead import grad, jacobian, jvp, value_and_grad
 from tapead.api import Differentiated
 from tapead.kernels import objects
 from tapead.plan import IN_PLACE
+from tapead.replayed import replayed
 from tapead.tree import flatten, reader
 
 LARGE = IN_PLACE // 8 + 3
@@ -222,3 +223,46 @@ assert not lazy & {"numpy.f2py", "numpy.testing", "numpy.ma"}, lazy
 def test_importing_compiles_nothing_and_imports_little():
     run = python(LIGHT)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("n", [40, 50])  # 12,800 and 20,000 bytes: copied from where they lie, or written where they go
+def test_large_results_are_arrays_of_their_own(n):
+    w = np.linspace(-0.02, 0.02, n * n).reshape(n, n)
+    x, y = np.linspace(0.1, 2.0, n), np.linspace(-1.0, 0.5, n)
+
+    def expected(x):
+        return (1 - np.tanh(w @ x) ** 2)[:, None] * w
+
+    j = jacobian(lambda x: np.tanh(w @ x))
+    found = [j(x), j(x), j(y), j(x)]
+    for at, made in zip([x, x, y, x], found, strict=True):
+        assert made.base is None
+        assert made.flags.carray
+        np.testing.assert_allclose(made, expected(at), rtol=1e-12)
+    found[1][...] = 0.0
+    np.testing.assert_allclose(j(x), found[0], rtol=0)
+
+
+def test_large_results_that_are_one_or_share_memory():
+    x = np.linspace(0.0, 1.0, 5000)
+
+    def several(x):
+        y = x * 2.0
+        return y, y, y[1:], x, np.full(4000, 3.0), y[::2] * 1.0
+
+    value, tangents = jvp(several, (x,), (x,))
+    for _ in range(3):
+        again, moved = jvp(several, (x + 1.0,), (x,))
+    for k, (a, b, c, d) in enumerate(zip(value, tangents, again, moved, strict=True)):
+        np.testing.assert_allclose(c, several(x + 1.0)[k])
+        np.testing.assert_allclose(a, several(x)[k])
+        np.testing.assert_allclose(b, d)
+    arrays = [*value, *tangents, *again, *moved]
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
+
+
+def test_large_results_of_a_call_that_takes_another_branch():
+    x = np.linspace(0.0, 1.0, 3000)
+    j = replayed(lambda x: x * 2.0 if np.sum(x) > 0 else x * 3.0, "branches")
+    for at, factor in ((x, 2.0), (x, 2.0), (-x, 3.0), (x, 2.0), (-x, 3.0)):
+        np.testing.assert_array_equal(j(at), factor * at)
