@@ -51,6 +51,10 @@ def options(passes: Iterable[str] = PASSES) -> Iterator[None]:
         _on.reset(token)
 
 
+#: objects that take the collector tens of milliseconds to search; fewer are left to it
+MANY = 100_000
+
+
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """Keep Python's garbage collector from running: recording and drawing make many objects, all of which stay."""
@@ -60,7 +64,9 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            if not gc.get_freeze_count():  # what was made joins the old objects at once, or it would be searched now
+            if (
+                gc.get_count()[0] > MANY and not gc.get_freeze_count()
+            ):  # they join the old objects, or would be searched now
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

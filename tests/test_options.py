@@ -1,6 +1,8 @@
 """Passes switched off: an optimization is right when nothing changes without it."""
 
+import gc
 import threading
+import weakref
 
 import expect
 import numpy as np
@@ -11,6 +13,7 @@ from test_programs import MODEST, functions, memory_programs, points, programs
 
 import tapead
 from tapead import PASSES, explain, options, value_and_grad
+from tapead.switches import MANY, collector_paused
 
 CHOICES = {"none": frozenset(), **{f"without {name}": PASSES - {name} for name in sorted(PASSES)}}
 
@@ -240,3 +243,32 @@ def test_one_array_in_blocks_reductions_and_numbers(passes):
         vg = value_and_grad(f)
         for point in (x, 1.1 * x):
             np.testing.assert_allclose(vg(point)[1], expect.slope(f, point), rtol=1e-8, atol=1e-9)
+
+
+def test_what_the_collector_missed_is_collected_later():
+    class Node:
+        pass
+
+    with collector_paused():
+        assert not gc.isenabled()
+        node = Node()
+        node.itself = node
+        seen = weakref.ref(node)
+        del node
+        kept = [[k] for k in range(10_000)]
+    assert gc.isenabled()
+    kept += [[k] for k in range(10_000)]
+    assert seen() is None
+
+
+def test_many_objects_are_not_searched_at_once():
+    times = []
+    gc.callbacks.append(lambda phase, information: times.append(phase))
+    try:
+        with collector_paused():
+            kept = [[k] for k in range(MANY + 10)]
+        made = [kept]
+    finally:
+        gc.callbacks.pop()
+    assert made
+    assert not times
