@@ -248,15 +248,14 @@ class Code:
 
         Memory answers while the tile is worked on, which takes far longer than reading it.
         """
-        near: list[Entry] = []
+        found: dict[tuple[int, int], int] = {}  # memory -> the first register that is in it
         for e in self.entries:
-            same = ((o.key[0], o.mode & ADJOINT) == (e.key[0], e.mode & ADJOINT) for o in near)
-            if e.kind == DIRECT and not any(same):
-                near.append(e)
-        if len(near) * self.size * item < FAR:
+            if e.kind == DIRECT:
+                found.setdefault((e.key[0], e.mode & ADJOINT), e.register)
+        if len(found) * self.size * item < FAR:
             return []
         ahead = length * item // LINE
-        return [(ASK + line, e.register) for e in near for line in range(ahead, 2 * ahead, ASKED)]
+        return [(ASK + line, register) for register in found.values() for line in range(ahead, 2 * ahead, ASKED)]
 
     def _live(self) -> list[list[int]]:
         wanted = {entry.register for entry in self.stores}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .kernels.constants import B1, F4, F8
 from .kernels.table import Elementwise
@@ -49,14 +50,17 @@ def index_space(tape: Wengert, k: int) -> tuple[int, ...]:
 
 def reach(tape: Wengert, buffer: int, shape: Sequence[int]) -> Key:
     """Say which elements a buffer gives over an index space: storage, offset, strides, class."""
-    b = tape.buffers[buffer]
-    own, strides = b.shape, b.strides
+    b, s = tape.buffers[buffer], tape.storage_of[buffer]
+    return s, b.offset, _steps(b.shape, b.strides, tuple(shape)), tape.storages[s].number
+
+
+@lru_cache(1024)
+def _steps(own: tuple[int, ...], strides: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Give a buffer's strides along the axes of an index space that have more than one element."""
     if len(own) > len(shape):  # an assignment may drop leading axes of one element
         own, strides = own[len(own) - len(shape) :], strides[len(own) - len(shape) :]
     steps = broadcast_strides(own, strides, shape)
-    kept = tuple(step for step, dim in zip(steps, shape, strict=True) if dim != 1)
-    s = tape.storage_of[buffer]
-    return s, b.offset, kept, tape.storages[s].number
+    return tuple(step for step, dim in zip(steps, shape, strict=True) if dim != 1)
 
 
 def _goes(label: Label, other: Label) -> bool:
