@@ -488,7 +488,7 @@ class Block:
         registers = [self._value(*names[name]) if name in needed else -1 for name in "xywz"]
         opcode = partial_code(op, i, False)
         uniform = code.uniform[d] and all(code.uniform[r] for r in registers if r >= 0)
-        if former is not None and former[1] and is_cheap(op, i) and (uniform or not code.uniform[former[0]]):
+        if former is not None and former[1] and opcode in _ADDING and (uniform or not code.uniform[former[0]]):
             code.lines.append([opcode + 1, former[0], *registers, d])
             return
         made = code.run(opcode, *registers, d)
