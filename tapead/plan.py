@@ -25,7 +25,8 @@ from .kernels.table import Elementwise, Structural
 from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
 from .passes import simplify, without_rules
-from .scalars import Scalars
+from .scalars import Run
+from .slabs import Slabs
 from .strips import LARGE, Line, Row, Touch, in_strips, touch
 from .switches import passes_on
 from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
@@ -192,20 +193,20 @@ class Planner:
         """Group the instructions, and make the scalar runs."""
         tape = self.tape
         target = None if self.target is None else self.storage_of[self.target]
-        self.scalars = scalars = Scalars(tape, self.needed, self.adjoints, self.kept, target)
-        self.grouping = Grouping(tape, self.needed, scalars, "blocks" in self.passes)
+        self.slabs = slabs = Slabs(tape, self.needed, self.adjoints, self.kept, target)
+        self.grouping = Grouping(tape, self.needed, "blocks" in self.passes)
         self.groups = self.grouping.groups
         alone = all(group.kind != BLOCK for group in self.groups)
         for g, group in enumerate(self.groups):
             if group.kind == SCALARS and any(tape.ops[k].name != "guard" for k in group.instructions):
                 apart = not alone and len(group.instructions) < LONG
-                words, active, copies = scalars.run(group.instructions, apart)
-                self._runs[g] = self._words(words), active, copies
+                run = Run(slabs, group.instructions, group.number, apart)
+                self._runs[g] = self._words(run.words()), run.active, run.copies
                 self.plan.work += len(group.instructions)
         for g in self._runs:
             instructions = self.groups[g].instructions
             touched = [map(column.__getitem__, instructions) for column in (self.reads, self.writes)]
-            self._outside[g] = set(chain.from_iterable(chain(*touched))).difference(scalars.places)
+            self._outside[g] = set(chain.from_iterable(chain(*touched))).difference(slabs.places)
         if not alone:
             self._find_flows(target)
         else:  # the groups run in their order, whatever they read
@@ -276,7 +277,7 @@ class Planner:
 
     def _loads(self, reading: set[int], number: int) -> bool:
         """Whether a scalar run reads one of some storages by copies that its own forward sweep makes."""
-        storages, places = self.tape.storages, self.scalars.places
+        storages, places = self.tape.storages, self.slabs.places
         outside = [storages[s] for s in reading if s not in places or storages[s].number != number]
         return any(storage.kind is not CONSTANT or storage.size != 1 for storage in outside)
 
@@ -390,7 +391,7 @@ class Planner:
             return
         self._touched.add(s)
         size = self._bytes(s)
-        if s in self.scalars.places or size <= SMALL:
+        if s in self.slabs.places or size <= SMALL:
             self._zeros.add(s)
             return
         self._use(s, True)
@@ -450,7 +451,7 @@ class Planner:
     def _is_first(self, x: Key, counts: dict[int, int], code: Code) -> bool:
         """Whether a block is the first to touch an operand's adjoint, and can store all of it; else see that it is zero."""
         s = x[0]
-        if s in self._touched or s in self.scalars.places:
+        if s in self._touched or s in self.slabs.places:
             return False
         size = self.tape.storages[s].size
         if "first" in self.passes and counts[s] == 1 and code.is_direct(x) and x[1] == 0 and code.size == size:
@@ -550,7 +551,7 @@ class Planner:
                     op.stores
                     and "first" in self.passes
                     and s not in self._touched
-                    and s not in self.scalars.places
+                    and s not in self.slabs.places
                     and tape.is_whole(operand_buffers[i])
                 ):
                     first |= 1 << i
@@ -598,19 +599,19 @@ class Planner:
             end = start + size
             return start
 
-        scalars = self.scalars
+        slabs = self.slabs
         for number in (F8, F4):
-            plan.value_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
-        for s, slot in scalars.places.items():
+            plan.value_slabs[number] = take(ITEM[number] * slabs.sizes[number], 64)
+        for s, slot in slabs.places.items():
             number = tape.storages[s].number
             plan.value_places[s] = plan.value_slabs[number] + ITEM[number] * slot
-        for number, slot, value in scalars.presets:
+        for number, slot, value in slabs.presets:
             at = plan.value_slabs[number] + ITEM[number] * slot
             plan.presets.append((at, np.asarray(value, STORED[number]).reshape(1)))
         last = len(plan.rows)
         spans: dict[int, tuple[int, int]] = {}
         sizes: dict[int, int] = {}
-        for s in sorted(used - scalars.places.keys()):
+        for s in sorted(used - slabs.places.keys()):
             storage = tape.storages[s]
             if storage.kind == CONSTANT:
                 if storage.size == 1:
@@ -624,7 +625,7 @@ class Planner:
             elif (s, False) in self._spans:
                 first, final = self._spans[s, False]
                 spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), self._bytes(s)
-        for s in sorted(self.adjoints - scalars.places.keys()):
+        for s in sorted(self.adjoints - slabs.places.keys()):
             if s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
                 continue
             if self._bytes(s) <= SMALL:
@@ -634,11 +635,11 @@ class Planner:
                 spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), self._bytes(s)
         start = take(0, 64)
         for number in (F8, F4):
-            plan.adjoint_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
+            plan.adjoint_slabs[number] = take(ITEM[number] * slabs.sizes[number], 64)
         ahead = {number: plan.adjoint_slabs[number] - plan.value_slabs[number] for number in (F8, F4)}
-        for s in scalars.places.keys() & self.adjoints:
+        for s in slabs.places.keys() & self.adjoints:
             plan.adjoint_places[s] = plan.value_places[s] + ahead[tape.storages[s].number]
-        for s in sorted(self._zeros - scalars.places.keys()):
+        for s in sorted(self._zeros - slabs.places.keys()):
             plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))
         places, plan.arena_bytes = place(sizes, spans, take(0, 64), "reuse" in self.passes)

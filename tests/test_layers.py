@@ -66,6 +66,8 @@ nodes
 formulas views
 grouping
 scalars
+operands
+slabs
 shape
 tensor
 tape
