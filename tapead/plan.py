@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import COPY, Block, Code, carriers, is_dear, read_back
+from .activity import Activity
+from .blocks import Block, is_dear, read_back
 from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
 from .kernels.constants import (
     ADJOINT,
@@ -30,6 +31,7 @@ from .slabs import Slabs
 from .strips import LARGE, Line, Row, Touch, in_strips, touch
 from .switches import passes_on
 from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
+from .tiles import COPY, Code
 
 ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
@@ -90,78 +92,25 @@ class Planner:
         passes: Collection[str] | None = None,
     ) -> None:
         self.passes = passes_on() if passes is None else passes
-        read = {tape.storage_of[b] for b in (*outputs, *([] if target is None else [target]))}
+        read = [*outputs, *([] if target is None else [target])]
         tape = without_rules(tape)
-        self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes, read)
+        self.tape = tape = simplify(
+            tape, "fold" in self.passes, "share" in self.passes, {tape.storage_of[b] for b in read}
+        )
         self.plan = Plan()
-        of = self.storage_of = tape.storage_of
-        #: the storages that each instruction reads, and those that it writes
-        self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
-        self.writes = [[of[b] for b in results] for results in tape.result_buffers]
-        #: the storages that a derivative flows to in an instruction's reverse sweep, if they have adjoints
-        self.carried = [
-            read if len(open_ := carriers(op)) == len(read) else [read[i] for i in open_]
-            for op, read in zip(tape.ops, self.reads, strict=True)
-        ]
-        whole = {s for s, x in enumerate(tape.storages) if x.number not in (F8, F4) and x.kind is not CONSTANT}
-        if whole:
-            self.carried = [[s for s in sources if s not in whole] for sources in self.carried]
-        self.target, self.wrt = target, list(wrt)
-        self.needed, self.used = self._needed([*outputs, *([] if target is None else [target])])
-        self.adjoints = self._adjoints(target, wrt)
-        self.kept = {self.storage_of[b] for b in outputs} | ({self.storage_of[target]} if target is not None else set())
-
-    # ---- what is needed ------------------------------------------------------------------------------------------------
-
-    def _needed(self, outputs: Sequence[int]) -> tuple[list[int], set[int]]:
-        """Give the instructions that outputs or guards depend on, in order (dead code goes), and their storages."""
-        of, reads, writes, ops = self.storage_of, self.reads, self.writes, self.tape.ops
-        wanted = {of[b] for b in outputs}
-        alive = "dead" not in self.passes
-        kept = []
-        for k in range(len(ops) - 1, -1, -1):
-            made = writes[k]
-            if len(made) != 1 or made[0] not in wanted:
-                if made and not alive and wanted.isdisjoint(made) and ops[k].name != "nonzero":
-                    continue
-                wanted.update(made)
-            kept.append(k)
-            wanted.update(reads[k])
-        return kept[::-1], wanted
-
-    def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
-        """Give the storages that have an adjoint: reached from what is differentiated by, and reaching the target."""
-        if target is None:
-            return set(wrt)
-        tape, writes, carried = self.tape, self.writes, self.carried
-        # more than one round only where memory is written to after it was read
-        rewrites = bool(tape.find(WRITES, self.needed))
-        reached = set(wrt)
-        changed = True
-        while changed:
-            before = len(reached)
-            active = []
-            for k in self.needed:
-                if not reached.isdisjoint(carried[k]):
-                    active.append(k)
-                    reached.update(writes[k])
-            changed = rewrites and len(reached) != before
-        leading = {self.storage_of[target]} & reached
-        changed = True
-        while changed:
-            before = len(leading)
-            for k in reversed(active):
-                if not leading.isdisjoint(writes[k]):
-                    leading.update(reached.intersection(carried[k]))
-            changed = rewrites and len(leading) != before
-        return leading | set(wrt)
+        self.storage_of = of = tape.storage_of
+        self.target, self.wrt = None if target is None else of[target], list(wrt)
+        self.kept = {of[b] for b in read}  # storages that are read after a sweep
+        activity = Activity(tape, self.kept, self.target, self.wrt, "dead" in self.passes)
+        self.reads, self.writes, self.carried = activity.reads, activity.writes, activity.carried
+        self.needed, self.used, self.adjoints = activity.needed, activity.used, activity.adjoints
 
     # ---- the plan ------------------------------------------------------------------------------------------------------
 
     def make(self) -> Plan:
         """Make the plan."""
         tape, plan = self.tape, self.plan
-        used = self.used | self.kept | self.adjoints
+        used = self.used | self.adjoints
         used |= {i for i, s in enumerate(tape.storages) if s.kind == INPUT}
         self._beginnings = self._find_beginnings()
         count = len(tape.buffers)
@@ -179,7 +128,7 @@ class Planner:
         self._dear: dict[int, set[int]] = {}
         self._form_groups()
         if self.target is not None:
-            self._clear(self.storage_of[self.target])
+            self._clear(self.target)
         for what, g in schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten):
             self._emit_group(what, g)
         for s in self.wrt:
@@ -192,8 +141,7 @@ class Planner:
     def _form_groups(self) -> None:
         """Group the instructions, and make the scalar runs."""
         tape = self.tape
-        target = None if self.target is None else self.storage_of[self.target]
-        self.slabs = slabs = Slabs(tape, self.needed, self.adjoints, self.kept, target)
+        self.slabs = slabs = Slabs(tape, self.needed, self.adjoints, self.kept, self.target)
         self.grouping = Grouping(tape, self.needed, "blocks" in self.passes)
         self.groups = self.grouping.groups
         alone = all(group.kind != BLOCK for group in self.groups)
@@ -208,11 +156,11 @@ class Planner:
             touched = [map(column.__getitem__, instructions) for column in (self.reads, self.writes)]
             self._outside[g] = set(chain.from_iterable(chain(*touched))).difference(slabs.places)
         if not alone:
-            self._find_flows(target)
+            self._find_flows()
         else:  # the groups run in their order, whatever they read
             self.flows = [Flow(set(), set(), set(), self._goes_back(group), False) for group in self.groups]
 
-    def _find_flows(self, target: int | None) -> None:
+    def _find_flows(self) -> None:
         """Find what each group leaves in memory, and what its reverse sweep reads."""
         self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
         self._feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
@@ -229,8 +177,8 @@ class Planner:
                 known.update(dict.fromkeys(found - again, mine))
                 for s in again:
                     known[s] += mine
-        if target is not None:
-            feeders[target] = (*feeders.get(target, ()), len(self.groups))
+        if self.target is not None:
+            feeders[self.target] = (*feeders.get(self.target, ()), len(self.groups))
         self.stored: list[set[int]] = []
         self.fed: list[set[int]] = []
         self.flows = []

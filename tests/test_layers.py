@@ -57,8 +57,9 @@ binding
 program
 framing
 plan
-memory strips passes blocks
-order
+activity memory strips passes
+blocks
+order tiles
 splitting parallel
 graph
 folding drawing
