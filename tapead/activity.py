@@ -1,4 +1,4 @@
-"""Activity: what a plan has to compute of a tape, and which storages have adjoints: those that a derivative flows through."""
+"""Activity: what has to be computed of a tape, and which storages a derivative flows through: these have adjoints."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .tape import CONSTANT, Wengert
 
 
 class Activity:
-    """Finds what is `needed` of a tape for outputs, one of which (target) may be differentiated by inputs: all storages.
+    """Finds what is `needed` of a tape for outputs, one of which (target) may be differentiated by inputs (wrt).
 
-    dead tells that instructions on which nothing depends are left out.
+    All of them are storages. dead tells to leave out the instructions on which nothing depends.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Blocks: a group of elementwise instructions written as one row, the code of tiles.
 
-The lines of this code make values of ops, and partials (what an operand's adjoint receives). It is written in three ways:
-forward, to store what others read; in reverse, recomputing in the tile whatever the partials read that was not stored; or
-both at a stroke, where the adjoints are known before the values.
+The lines of this code make values of ops, and partials (what an operand's adjoint receives). It is written in three
+ways: forward, to store what others read; in reverse, recomputing in the tile whatever the partials read that was not
+stored; or both at a stroke, where the adjoints are known before the values.
 """
 
 from __future__ import annotations

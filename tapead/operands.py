@@ -1,7 +1,7 @@
 """Operands and results of a scalar run: places in its slab, and copies there of what lies elsewhere.
 
-What lies elsewhere (other classes, large arrays) is loaded and written out; numbers that an instruction on lanes reads are
-brought side by side.
+What lies elsewhere (other classes, large arrays) is loaded and written out; numbers that an instruction on lanes reads
+are brought side by side.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Operands:
         return places[0] if self._are_lanes(places) else self._gather(places, active, s not in self.slabs.written)
 
     def _gather(self, places: Sequence[int], active: int, steady: bool) -> int:
-        """Bring numbers side by side, as lanes; give the first place. steady tells that nothing is written over them."""
+        """Bring numbers side by side, as lanes; give the first place. steady: nothing is written over them."""
         key = (active, *places)
         first = self.gathered.get(key)
         if first is None or not steady:

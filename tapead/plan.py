@@ -13,20 +13,13 @@ import numpy as np
 from .activity import Activity
 from .blocks import Block, is_dear, read_back
 from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
-from .kernels.constants import (
-    ADJOINT,
-    CLEAR,
-    F4,
-    F8,
-    I8,
-    TAKE,
-)
+from .kernels.constants import ADJOINT, CLEAR, F4, F8, I8, TAKE
 from .kernels.library import structural_kernels
 from .kernels.table import Elementwise, Structural
 from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
 from .passes import simplify, without_rules
-from .scalars import Run
+from .scalars import ScalarRun
 from .slabs import Slabs
 from .strips import LARGE, Line, Row, Touch, in_strips, touch
 from .switches import passes_on
@@ -58,7 +51,7 @@ class Plan:
     addresses: dict[int, int] = field(default_factory=dict)  # row -> the address of a kernel that is in no group
     inner: list[Row] = field(default_factory=list)  # what rows of strips run, again and again
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
-    blocks: list[str] = field(default_factory=list)  # of each block, within strips or not
+    blocks: list[str] = field(default_factory=list)  # the kind of each block, within strips or not
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
     needed: int = 0  # instructions left after the passes
@@ -148,7 +141,7 @@ class Planner:
         for g, group in enumerate(self.groups):
             if group.kind == SCALARS and any(tape.ops[k].name != "guard" for k in group.instructions):
                 apart = not alone and len(group.instructions) < LONG
-                run = Run(slabs, group.instructions, group.number, apart)
+                run = ScalarRun(slabs, group.instructions, group.number, apart)
                 self._runs[g] = self._words(run.words()), run.active, run.copies
                 self.plan.work += len(group.instructions)
         for g in self._runs:
@@ -386,13 +379,11 @@ class Planner:
         touches = None
         if self._large:
             loads = len(code.entries) - len(code.stores)
-            touches = [
-                touch(
-                    e.key[0], bool(e.mode & ADJOINT), k >= loads or bool(e.mode & TAKE), e.key[1], code.space, e.key[2]
-                )
-                for k, e in enumerate(code.entries)
-            ]
-            touches = [t._replace(clears=e.mode >= CLEAR) for t, e in zip(touches, code.entries, strict=True)]
+            touches = []
+            for k, e in enumerate(code.entries):
+                writes = k >= loads or bool(e.mode & TAKE)
+                t = touch(e.key[0], bool(e.mode & ADJOINT), writes, e.key[1], code.space, e.key[2])
+                touches.append(t._replace(clears=e.mode >= CLEAR))
         items = code.space[0] if code.space else 0
         self._row((f"blocks_{NAMES[code.number]}", "block", self._words(words)), kind, instructions, items, touches)
 
@@ -460,6 +451,7 @@ class Planner:
         self._copy(saved, y, what, k)
 
     def _structural(self, what: str, k: int) -> None:
+        """Write the row of a structural instruction; on the way back one that adds to adjoints, one that restores."""
         tape, of, plan = self.tape, self.storage_of, self.plan
         op = tape.ops[k]
         if not isinstance(op, Structural):

@@ -67,12 +67,12 @@ def _has_lanes(op: Elementwise) -> bool:
     return known
 
 
-class Run(Operands):
+class ScalarRun(Operands):
     """Makes one run of instructions of one number class.
 
-    It is `active` if it has a way back, and makes `copies` if the way back may read numbers that are not on the tape: the
-    way forward, which makes them, must come before. apart tells to do without, where there is another way, because the
-    way back may come first.
+    It is `active` if it has a way back, and makes `copies` if the way back may read numbers that are not on the tape:
+    the way forward, which makes them, must come before. apart tells to do without, where there is another way, because
+    the way back may come first.
     """
 
     def __init__(self, slabs: Slabs, instructions: Sequence[int], number: int, apart: bool) -> None:
@@ -289,8 +289,8 @@ class Run(Operands):
 
     def _mark_first(self, code: Any) -> None:
         """Let the first that adds to an adjoint of the run's own, on the way back, set it instead."""
-        # the way back goes from the last row to the first, and through the operands of a row in their order: the other way
-        # round, what comes last is what the way back does first
+        # the way back goes from the last row to the first, and through the operands of a row in their order: the other
+        # way round, what comes last is what the way back does first
         rows, turned = np.nonzero(code[:, WORDS - 1, None] >> np.array([4, 2, 0]) & SCALAR_ADD)
         bits = 2 - turned
         places = code[rows, 2 + bits]

@@ -1,7 +1,7 @@
 """Slabs: the stretches of the arena, one a number class, in which the numbers of scalar runs lie.
 
-Every storage that a run touches is in the slab of its class if it is small enough; then an element of it is a place in the
-slab. Up to `LANES` numbers are lanes, which are that many neighbouring places: those that fill up belong to nobody.
+Every storage that a run touches is in the slab of its class if it is small enough; then an element of it is a place in
+the slab. Up to `LANES` numbers are lanes, which are that many neighbouring places: those that fill up belong to nobody.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Slabs:
         return Counter(map(self.of.__getitem__, read))
 
     def inner(self, instructions: Sequence[int]) -> tuple[set[int], set[int]]:
-        """Give the storages that nothing but some instructions reads, and those of them whose value is read once only."""
+        """Give the storages that nothing but some instructions reads, and those of them that are read just once."""
         readers = self._readers if len(instructions) == self._count else self._count_readers(instructions)
         inner = {s for s, count in readers.items() if count == self._readers[s]} - self._seen
         return inner, {s for s in inner if readers[s] == 1}.difference(self.kept)

@@ -60,7 +60,9 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            if not gc.get_freeze_count():  # what was made joins the old objects at once, or it would be searched now
+            # frozen and thawed, what was made is among the oldest objects: else all of it would be searched at once. Not
+            # where the user has frozen objects, which would thaw, too
+            if not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

@@ -1,7 +1,7 @@
 """Tiles: the code of a row that goes over its index space tile by tile.
 
-It is a list of small vector instructions, its lines, on registers: a register is a tile of numbers in the first-level cache,
-or a stretch of a buffer in place.
+It is a list of small vector instructions, its lines, on registers: a register is a tile of numbers in the first-level
+cache, or a stretch of a buffer in place.
 """
 
 from __future__ import annotations
