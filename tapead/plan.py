@@ -114,11 +114,11 @@ class Planner:
         large = {s for s in used if self._bytes(s) > LARGE} if "strips" in self.passes else set()
         self._large = large  # storages that rows had better go over strip by strip
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
-        self._touched: set[int] = set()
+        self._touched: set[int] = set()  # storages whose adjoints are zeroed, or stored, by then
         #: group -> the parameters' place, whether there is a way back, whether that reads what is not on the tape
         self._runs: dict[int, tuple[int, bool, bool]] = {}
         self._outside: dict[int, set[int]] = {}  # group of scalars -> the storages that it reaches outside the slabs
-        self._dear: dict[int, set[int]] = {}
+        self._dear: dict[int, set[int]] = {}  # group -> the storages in a block that are dear to compute again
         self._form_groups()
         if self.target is not None:
             self._clear(self.target)
@@ -155,10 +155,9 @@ class Planner:
 
     def _find_flows(self) -> None:
         """Find what each group leaves in memory, and what its reverse sweep reads."""
-        self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
-        self._feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
-        readers, feeders = self._readers, self._feeders
+        readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
         writers: dict[int, tuple[int, ...]] = {}
+        feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
         read, made, fed = [], [], []
         for g, group in enumerate(self.groups):
             mine = (g,)

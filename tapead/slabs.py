@@ -40,7 +40,8 @@ class Slabs:
         self.flows = [SCALAR_ADD if s in adjoints else 0 for s in of]  # for each buffer, whether it has an adjoint
         self.written = {of[tape.result_buffers[k][0]] for k in tape.find(("assign", "scatter"), needed)}
         self._count, self._readers = len(needed), self._count_readers(needed)
-        self._seen = self.written if target is None else self.written | {target}
+        #: the storages that are never a run's own, whoever reads them
+        self._shared = self.written if target is None else self.written | {target}
         self._spare: dict[int, list[int]] = {F8: [], F4: []}  # places between lanes
         self._constants: dict[tuple[Any, ...], int] = {}
 
@@ -52,7 +53,7 @@ class Slabs:
     def inner(self, instructions: Sequence[int]) -> tuple[set[int], set[int]]:
         """Give the storages that nothing but some instructions reads, and those of them that are read just once."""
         readers = self._readers if len(instructions) == self._count else self._count_readers(instructions)
-        inner = {s for s, count in readers.items() if count == self._readers[s]} - self._seen
+        inner = {s for s, count in readers.items() if count == self._readers[s]} - self._shared
         return inner, {s for s in inner if readers[s] == 1}.difference(self.kept)
 
     def place(self, number: int, count: int = 1) -> int:
