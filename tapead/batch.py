@@ -41,7 +41,7 @@ def batch(
 
 def needed_for(recording: Recording, start: int, stop: int, outputs: Sequence[Tensor]) -> list[int]:
     """Give the instructions from `start` to `stop` that outputs depend on, in order."""
-    of = list(recording.storage_of)
+    of = recording.storage_of
     wanted = {of[x.buffer] for x in outputs}
     found = []
     for k in range(stop - 1, start - 1, -1):
@@ -52,7 +52,10 @@ def needed_for(recording: Recording, start: int, stop: int, outputs: Sequence[Te
 
 
 class Batch(Scaled):
-    """A batch being written: `columns`, `bands` or `scaled` hold each storage that depends on the columns, from the inputs on."""
+    """A batch being written.
+
+    `columns`, `bands` or `scaled` hold each storage that depends on the columns, from the inputs on.
+    """
 
     def __init__(
         self,

@@ -7,14 +7,15 @@ earlier wherever what it reads is there by then, so groups need not be neighbour
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from .kernels.constants import B1, F4, F8
+from .kernels.constants import B1, F4, F8, I8, LANES
 from .kernels.table import Elementwise
-from .scalars import ANY, Scalars, computed_class
+from .scalars import REDUCTIONS
 from .shape import broadcast_strides
 from .tape import Wengert
 
@@ -28,6 +29,8 @@ WRITES = ("assign", "scatter")
 Key = tuple[int, int, tuple[int, ...], int]
 #: of a group, and of the instructions that can be in it: kind, index space (axes of one element left out), class
 Label = tuple[str, tuple[int, ...], int]
+#: the class of what goes with a scalar run of any class: guards
+ANY = -1
 #: class -> label of scalar runs
 NUMBERS: dict[int, Label] = {number: (SCALARS, (), number) for number in (F8, F4, ANY)}
 
@@ -40,6 +43,38 @@ class Group:
     space: tuple[int, ...] = ()
     number: int = F8
     instructions: list[int] = field(default_factory=list)
+
+
+def computed_class(tape: Wengert, k: int) -> int:
+    """Give the number class in which an elementwise instruction computes."""
+    parameters = tape.parameters[k]
+    if parameters and "computed" in parameters:
+        return int(parameters["computed"])
+    number = tape.storages[tape.storage_of[tape.result_buffers[k][0]]].number
+    return I8 if number == B1 else number  # truth values are computed as integers
+
+
+def scalar_class(tape: Wengert, k: int) -> int | None:
+    """Give the number class of the scalar runs that an instruction can be in: F8, F4 or `ANY`; None for none."""
+    op = tape.ops[k]
+    if type(op) is Elementwise or op.name == "assign":
+        result = tape.result_buffers[k][0]
+        shape = tape.buffers[result].shape
+        if not shape and tape.parameters[k] is None:
+            number = tape.storages[tape.storage_of[result]].number
+            return number if number in (F8, F4) else None
+        if shape and not 0 < math.prod(shape) <= LANES:
+            return None
+    elif op.name == "guard":
+        return ANY if tape.buffers[tape.operand_buffers[k][0]].dtype == bool else None
+    elif op.name in REDUCTIONS:
+        x, z = (tape.buffers[buffers[k][0]] for buffers in (tape.operand_buffers, tape.result_buffers))
+        if not 0 < math.prod(x.shape) <= LANES or math.prod(z.shape) != 1 or x.dtype != z.dtype:
+            return None
+    else:
+        return None
+    number = computed_class(tape, k)
+    return number if number in (F8, F4) else None
 
 
 def index_space(tape: Wengert, k: int) -> tuple[int, ...]:
@@ -71,8 +106,8 @@ def _goes(label: Label, other: Label) -> bool:
 class Grouping:
     """Sorts the needed instructions of a tape into groups; without `join`, each block has one instruction."""
 
-    def __init__(self, tape: Wengert, needed: Sequence[int], scalars: Scalars, join: bool) -> None:
-        self.tape, self.scalars, self.join = tape, scalars, join
+    def __init__(self, tape: Wengert, needed: Sequence[int], join: bool) -> None:
+        self.tape, self.join = tape, join
         self.groups: list[Group] = []
         self._of = of = tape.storage_of
         self.overwritten = {of[tape.result_buffers[k][0]] for k in tape.find(WRITES, needed)}
@@ -91,10 +126,10 @@ class Grouping:
             self._place(k, label)
 
     def _label(self, k: int) -> Label:
-        number = self.scalars.kind(k)
+        tape, op = self.tape, self.tape.ops[k]
+        number = scalar_class(tape, k)
         if number is not None:
             return NUMBERS[number]
-        tape, op = self.tape, self.tape.ops[k]
         if op.name == "sum" or isinstance(op, Elementwise):
             return BLOCK, tuple(dim for dim in index_space(tape, k) if dim != 1), computed_class(tape, k)
         return SINGLE, (), F8

@@ -241,7 +241,7 @@ def _argument(given: tuple[Any, ...], what: str) -> Any:
 
 def _dependent(tape: Wengert, given: Sequence[int]) -> set[int]:
     """Give the instructions that depend on some inputs, or write to memory that those read before it is complete."""
-    of = list(tape.storage_of)
+    of = tape.storage_of
     last = {of[b]: k for k, results in enumerate(tape.result_buffers) for b in results}  # the last that writes
     reached = set(given)
     late: set[int] = set()
@@ -262,7 +262,7 @@ def _dependent(tape: Wengert, given: Sequence[int]) -> set[int]:
 
 def _residuals(tape: Wengert, given: Sequence[int], outputs: Sequence[int]) -> list[int]:
     """Give the storages that a tape reads for its outputs, but neither makes nor is given."""
-    of = list(tape.storage_of)
+    of = tape.storage_of
     made = {of[b] for results in tape.result_buffers for b in results}
     wanted = {of[b] for b in outputs}
     for k in range(len(tape) - 1, -1, -1):

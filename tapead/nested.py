@@ -131,7 +131,7 @@ class Run:
             recording.result_buffers,
             recording.places,
         )
-        of = list(recording.storage_of)
+        of = recording.storage_of
         mine = {of[b] for k in range(self.start, self._stop) for b in (*operands[k], *results[k])}
         for k in range(self._stop, len(recording)):
             if ops[k].name in WRITES and of[results[k][0]] in mine:

@@ -54,7 +54,7 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
     made = Wengert()
     made.buffers, made.storages = tape.buffers, list(tape.storages)
     made.storage_of = of = tape.storage_of
-    unsteady, forms = _unsteady(tape, of), _forms(tape)
+    unsteady, forms = _unsteady(tape), _forms(tape)
     odd = forms.keys()
     changing = {b for b, s in enumerate(of) if s in unsteady} if unsteady else set()
     constants = {s for s, storage in enumerate(tape.storages) if storage.kind is CONSTANT}
@@ -120,9 +120,9 @@ def simplify(tape: Wengert, fold: bool, share: bool, outputs: Collection[int] = 
     return made
 
 
-def _unsteady(tape: Wengert, of: list[int]) -> set[int]:
+def _unsteady(tape: Wengert) -> set[int]:
     """Give the storages that change: written to more than once, or in part."""
-    storages = tape.storages
+    of, storages = tape.storage_of, tape.storages
     written = list(chain.from_iterable(tape.result_buffers))
     targets = [of[b] for b in written]
     found: set[int] = set()
@@ -146,7 +146,7 @@ _NEUTRAL: dict[str, list[tuple[int, int, float | None]]] = {
 
 
 class _Held(dict[int, Any]):
-    """Storage -> the number that it holds throughout, if it is a constant that does, else None; found when asked for."""
+    """Storage -> the number that it holds throughout, None if it holds none or may change; found when asked for."""
 
     def __init__(self, storages: list[Storage]) -> None:
         super().__init__()

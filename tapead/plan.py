@@ -10,25 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import COPY, Block, Code, carriers, is_dear, read_back
+from .activity import Activity
+from .blocks import Block, is_dear, read_back
 from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
-from .kernels.constants import (
-    ADJOINT,
-    CLEAR,
-    F4,
-    F8,
-    I8,
-    TAKE,
-)
+from .kernels.constants import ADJOINT, CLEAR, F4, F8, I8, TAKE
 from .kernels.library import structural_kernels
 from .kernels.table import Elementwise, Structural
 from .memory import place
 from .order import FORWARD, REVERSE, TURN, Flow, schedule
 from .passes import simplify, without_rules
-from .scalars import Scalars
+from .scalars import ScalarRun
+from .slabs import Slabs
 from .strips import LARGE, Line, Row, Touch, in_strips, touch
 from .switches import passes_on
 from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
+from .tiles import COPY, Code
 
 ITEM = (8, 4, 8, 1)
 NAMES = ("f8", "f4", "i8", "b1")
@@ -55,7 +51,7 @@ class Plan:
     addresses: dict[int, int] = field(default_factory=dict)  # row -> the address of a kernel that is in no group
     inner: list[Row] = field(default_factory=list)  # what rows of strips run, again and again
     kinds: list[str] = field(default_factory=list)  # of each row: forward, reverse, or both
-    blocks: list[str] = field(default_factory=list)  # of each block, within strips or not
+    blocks: list[str] = field(default_factory=list)  # the kind of each block, within strips or not
     instructions: list[tuple[int, ...]] = field(default_factory=list)  # the tape's instructions behind each row
     touched: list[int] = field(default_factory=list)  # bytes of the values and adjoints that each row reads or writes
     needed: int = 0  # instructions left after the passes
@@ -89,78 +85,25 @@ class Planner:
         passes: Collection[str] | None = None,
     ) -> None:
         self.passes = passes_on() if passes is None else passes
-        read = {tape.storage_of[b] for b in (*outputs, *([] if target is None else [target]))}
+        read = [*outputs, *([] if target is None else [target])]
         tape = without_rules(tape)
-        self.tape = tape = simplify(tape, "fold" in self.passes, "share" in self.passes, read)
+        self.tape = tape = simplify(
+            tape, "fold" in self.passes, "share" in self.passes, {tape.storage_of[b] for b in read}
+        )
         self.plan = Plan()
-        of = self.storage_of = tape.storage_of
-        #: the storages that each instruction reads, and those that it writes
-        self.reads = [[of[b] for b in operands] for operands in tape.operand_buffers]
-        self.writes = [[of[b] for b in results] for results in tape.result_buffers]
-        #: the storages that a derivative flows to in an instruction's reverse sweep, if they have adjoints
-        self.carried = [
-            read if len(open_ := carriers(op)) == len(read) else [read[i] for i in open_]
-            for op, read in zip(tape.ops, self.reads, strict=True)
-        ]
-        whole = {s for s, x in enumerate(tape.storages) if x.number not in (F8, F4) and x.kind is not CONSTANT}
-        if whole:
-            self.carried = [[s for s in sources if s not in whole] for sources in self.carried]
-        self.target, self.wrt = target, list(wrt)
-        self.needed, self.used = self._needed([*outputs, *([] if target is None else [target])])
-        self.adjoints = self._adjoints(target, wrt)
-        self.kept = {self.storage_of[b] for b in outputs} | ({self.storage_of[target]} if target is not None else set())
-
-    # ---- what is needed ------------------------------------------------------------------------------------------------
-
-    def _needed(self, outputs: Sequence[int]) -> tuple[list[int], set[int]]:
-        """Give the instructions that outputs or guards depend on, in order (dead code goes), and their storages."""
-        of, reads, writes, ops = self.storage_of, self.reads, self.writes, self.tape.ops
-        wanted = {of[b] for b in outputs}
-        alive = "dead" not in self.passes
-        kept = []
-        for k in range(len(ops) - 1, -1, -1):
-            made = writes[k]
-            if len(made) != 1 or made[0] not in wanted:
-                if made and not alive and wanted.isdisjoint(made) and ops[k].name != "nonzero":
-                    continue
-                wanted.update(made)
-            kept.append(k)
-            wanted.update(reads[k])
-        return kept[::-1], wanted
-
-    def _adjoints(self, target: int | None, wrt: Sequence[int]) -> set[int]:
-        """Give the storages that have an adjoint: reached from what is differentiated by, and reaching the target."""
-        if target is None:
-            return set(wrt)
-        tape, writes, carried = self.tape, self.writes, self.carried
-        # more than one round only where memory is written to after it was read
-        rewrites = bool(tape.find(WRITES, self.needed))
-        reached = set(wrt)
-        changed = True
-        while changed:
-            before = len(reached)
-            active = []
-            for k in self.needed:
-                if not reached.isdisjoint(carried[k]):
-                    active.append(k)
-                    reached.update(writes[k])
-            changed = rewrites and len(reached) != before
-        leading = {self.storage_of[target]} & reached
-        changed = True
-        while changed:
-            before = len(leading)
-            for k in reversed(active):
-                if not leading.isdisjoint(writes[k]):
-                    leading.update(reached.intersection(carried[k]))
-            changed = rewrites and len(leading) != before
-        return leading | set(wrt)
+        self.storage_of = of = tape.storage_of
+        self.target, self.wrt = None if target is None else of[target], list(wrt)
+        self.kept = {of[b] for b in read}  # storages that are read after a sweep
+        activity = Activity(tape, self.kept, self.target, self.wrt, "dead" in self.passes)
+        self.reads, self.writes, self.carried = activity.reads, activity.writes, activity.carried
+        self.needed, self.used, self.adjoints = activity.needed, activity.used, activity.adjoints
 
     # ---- the plan ------------------------------------------------------------------------------------------------------
 
     def make(self) -> Plan:
         """Make the plan."""
         tape, plan = self.tape, self.plan
-        used = self.used | self.kept | self.adjoints
+        used = self.used | self.adjoints
         used |= {i for i, s in enumerate(tape.storages) if s.kind == INPUT}
         self._beginnings = self._find_beginnings()
         count = len(tape.buffers)
@@ -171,14 +114,14 @@ class Planner:
         large = {s for s in used if self._bytes(s) > LARGE} if "strips" in self.passes else set()
         self._large = large  # storages that rows had better go over strip by strip
         self._zeros: set[int] = set()  # storages whose adjoints are zeroed before all rows
-        self._touched: set[int] = set()
+        self._touched: set[int] = set()  # storages whose adjoints are zeroed, or stored, by then
         #: group -> the parameters' place, whether there is a way back, whether that reads what is not on the tape
         self._runs: dict[int, tuple[int, bool, bool]] = {}
         self._outside: dict[int, set[int]] = {}  # group of scalars -> the storages that it reaches outside the slabs
-        self._dear: dict[int, set[int]] = {}
+        self._dear: dict[int, set[int]] = {}  # group -> the storages in a block that are dear to compute again
         self._form_groups()
         if self.target is not None:
-            self._clear(self.storage_of[self.target])
+            self._clear(self.target)
         for what, g in schedule(self.flows, "turn" in self.passes and not self.grouping.overwritten):
             self._emit_group(what, g)
         for s in self.wrt:
@@ -191,32 +134,30 @@ class Planner:
     def _form_groups(self) -> None:
         """Group the instructions, and make the scalar runs."""
         tape = self.tape
-        target = None if self.target is None else self.storage_of[self.target]
-        self.scalars = scalars = Scalars(tape, self.needed, self.adjoints, self.kept, target)
-        self.grouping = Grouping(tape, self.needed, scalars, "blocks" in self.passes)
+        self.slabs = slabs = Slabs(tape, self.needed, self.adjoints, self.kept, self.target)
+        self.grouping = Grouping(tape, self.needed, "blocks" in self.passes)
         self.groups = self.grouping.groups
         alone = all(group.kind != BLOCK for group in self.groups)
         for g, group in enumerate(self.groups):
             if group.kind == SCALARS and any(tape.ops[k].name != "guard" for k in group.instructions):
                 apart = not alone and len(group.instructions) < LONG
-                words, active, copies = scalars.run(group.instructions, apart)
-                self._runs[g] = self._words(words), active, copies
+                run = ScalarRun(slabs, group.instructions, group.number, apart)
+                self._runs[g] = self._words(run.words()), run.active, run.copies
                 self.plan.work += len(group.instructions)
         for g in self._runs:
             instructions = self.groups[g].instructions
             touched = [map(column.__getitem__, instructions) for column in (self.reads, self.writes)]
-            self._outside[g] = set(chain.from_iterable(chain(*touched))).difference(scalars.places)
+            self._outside[g] = set(chain.from_iterable(chain(*touched))).difference(slabs.places)
         if not alone:
-            self._find_flows(target)
+            self._find_flows()
         else:  # the groups run in their order, whatever they read
             self.flows = [Flow(set(), set(), set(), self._goes_back(group), False) for group in self.groups]
 
-    def _find_flows(self, target: int | None) -> None:
+    def _find_flows(self) -> None:
         """Find what each group leaves in memory, and what its reverse sweep reads."""
-        self._readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
-        self._feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
-        readers, feeders = self._readers, self._feeders
+        readers: dict[int, tuple[int, ...]] = {}  # storage -> groups
         writers: dict[int, tuple[int, ...]] = {}
+        feeders: dict[int, tuple[int, ...]] = {}  # storage -> groups whose reverse sweeps add to its adjoint
         read, made, fed = [], [], []
         for g, group in enumerate(self.groups):
             mine = (g,)
@@ -228,8 +169,8 @@ class Planner:
                 known.update(dict.fromkeys(found - again, mine))
                 for s in again:
                     known[s] += mine
-        if target is not None:
-            feeders[target] = (*feeders.get(target, ()), len(self.groups))
+        if self.target is not None:
+            feeders[self.target] = (*feeders.get(self.target, ()), len(self.groups))
         self.stored: list[set[int]] = []
         self.fed: list[set[int]] = []
         self.flows = []
@@ -276,7 +217,7 @@ class Planner:
 
     def _loads(self, reading: set[int], number: int) -> bool:
         """Whether a scalar run reads one of some storages by copies that its own forward sweep makes."""
-        storages, places = self.tape.storages, self.scalars.places
+        storages, places = self.tape.storages, self.slabs.places
         outside = [storages[s] for s in reading if s not in places or storages[s].number != number]
         return any(storage.kind is not CONSTANT or storage.size != 1 for storage in outside)
 
@@ -390,7 +331,7 @@ class Planner:
             return
         self._touched.add(s)
         size = self._bytes(s)
-        if s in self.scalars.places or size <= SMALL:
+        if s in self.slabs.places or size <= SMALL:
             self._zeros.add(s)
             return
         self._use(s, True)
@@ -437,20 +378,18 @@ class Planner:
         touches = None
         if self._large:
             loads = len(code.entries) - len(code.stores)
-            touches = [
-                touch(
-                    e.key[0], bool(e.mode & ADJOINT), k >= loads or bool(e.mode & TAKE), e.key[1], code.space, e.key[2]
-                )
-                for k, e in enumerate(code.entries)
-            ]
-            touches = [t._replace(clears=e.mode >= CLEAR) for t, e in zip(touches, code.entries, strict=True)]
+            touches = []
+            for k, e in enumerate(code.entries):
+                writes = k >= loads or bool(e.mode & TAKE)
+                t = touch(e.key[0], bool(e.mode & ADJOINT), writes, e.key[1], code.space, e.key[2])
+                touches.append(t._replace(clears=e.mode >= CLEAR))
         items = code.space[0] if code.space else 0
         self._row((f"blocks_{NAMES[code.number]}", "block", self._words(words)), kind, instructions, items, touches)
 
     def _is_first(self, x: Key, counts: dict[int, int], code: Code) -> bool:
         """Whether a block is the first to touch an operand's adjoint, and can store all of it; else see that it is zero."""
         s = x[0]
-        if s in self._touched or s in self.scalars.places:
+        if s in self._touched or s in self.slabs.places:
             return False
         size = self.tape.storages[s].size
         if "first" in self.passes and counts[s] == 1 and code.is_direct(x) and x[1] == 0 and code.size == size:
@@ -511,6 +450,7 @@ class Planner:
         self._copy(saved, y, what, k)
 
     def _structural(self, what: str, k: int) -> None:
+        """Write the row of a structural instruction; on the way back one that adds to adjoints, one that restores."""
         tape, of, plan = self.tape, self.storage_of, self.plan
         op = tape.ops[k]
         if not isinstance(op, Structural):
@@ -550,7 +490,7 @@ class Planner:
                     op.stores
                     and "first" in self.passes
                     and s not in self._touched
-                    and s not in self.scalars.places
+                    and s not in self.slabs.places
                     and tape.is_whole(operand_buffers[i])
                 ):
                     first |= 1 << i
@@ -598,19 +538,19 @@ class Planner:
             end = start + size
             return start
 
-        scalars = self.scalars
+        slabs = self.slabs
         for number in (F8, F4):
-            plan.value_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
-        for s, slot in scalars.places.items():
+            plan.value_slabs[number] = take(ITEM[number] * slabs.sizes[number], 64)
+        for s, slot in slabs.places.items():
             number = tape.storages[s].number
             plan.value_places[s] = plan.value_slabs[number] + ITEM[number] * slot
-        for number, slot, value in scalars.presets:
+        for number, slot, value in slabs.presets:
             at = plan.value_slabs[number] + ITEM[number] * slot
             plan.presets.append((at, np.asarray(value, STORED[number]).reshape(1)))
         last = len(plan.rows)
         spans: dict[int, tuple[int, int]] = {}
         sizes: dict[int, int] = {}
-        for s in sorted(used - scalars.places.keys()):
+        for s in sorted(used - slabs.places.keys()):
             storage = tape.storages[s]
             if storage.kind == CONSTANT:
                 if storage.size == 1:
@@ -624,7 +564,7 @@ class Planner:
             elif (s, False) in self._spans:
                 first, final = self._spans[s, False]
                 spans[2 * s], sizes[2 * s] = (first, last if s in self.kept else final), self._bytes(s)
-        for s in sorted(self.adjoints - scalars.places.keys()):
+        for s in sorted(self.adjoints - slabs.places.keys()):
             if s in self._zeros or not (s in self.wrt or (s, True) in self._spans):
                 continue
             if self._bytes(s) <= SMALL:
@@ -634,11 +574,11 @@ class Planner:
                 spans[2 * s + 1], sizes[2 * s + 1] = (first, last if s in self.wrt else final), self._bytes(s)
         start = take(0, 64)
         for number in (F8, F4):
-            plan.adjoint_slabs[number] = take(ITEM[number] * scalars.sizes[number], 64)
+            plan.adjoint_slabs[number] = take(ITEM[number] * slabs.sizes[number], 64)
         ahead = {number: plan.adjoint_slabs[number] - plan.value_slabs[number] for number in (F8, F4)}
-        for s in scalars.places.keys() & self.adjoints:
+        for s in slabs.places.keys() & self.adjoints:
             plan.adjoint_places[s] = plan.value_places[s] + ahead[tape.storages[s].number]
-        for s in sorted(self._zeros - scalars.places.keys()):
+        for s in sorted(self._zeros - slabs.places.keys()):
             plan.adjoint_places[s] = take(self._bytes(s), 64 if tape.storages[s].size > 8 else 8)
         plan.zeros = (start, take(0, 8))
         places, plan.arena_bytes = place(sizes, spans, take(0, 64), "reuse" in self.passes)

@@ -459,7 +459,7 @@ class Recording(Wengert):
         return result
 
     def elementwise(self, op: Any, operands: tuple[Any, ...], weak: bool = False) -> Any:
-        """Record an elementwise op. weak tells that an operator did it, whose result on Python floats is one."""
+        """Record an elementwise op. weak tells that an operator did it, whose result on Python numbers is one."""
         place = user_place()
         if not self.live:
             self._reject_dead()
@@ -480,7 +480,7 @@ class Recording(Wengert):
             values.append(operand)
             kind = type(operand)
             if kind is not float:
-                weak = False
+                weak = weak and kind is int
                 if kind is not _DOUBLE and (kind is not int or abs(operand) > _WHOLE):
                     plain = False
         function = _EXACT.get(op.name) if plain else None

@@ -1,7 +1,7 @@
 """Scaled columns: columns that are others, each element times a factor that is the same in each column.
 
-The tangent of a dense layer goes through one elementwise operation after another, each of which multiplies it by partials.
-These are multiplied with each other instead, as vectors, and once with all columns, when that is wanted.
+The tangent of a dense layer goes through one elementwise operation after another, each of which multiplies it by
+partials. These are multiplied with each other instead, as vectors, and once with all columns, when that is wanted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Scaled(Bands):
         return super().dense(s, dtype)
 
     def by_factors(self, k: int) -> bool:
-        """Write an instruction for factors alone, where its result is scaled columns, too; say whether it is."""
+        """Write an instruction for factors alone, where its result is scaled columns, too; say whether it was written."""
         recording = self.recording
         op, operands, target = recording.ops[k], recording.operand_buffers[k], recording.result_buffers[k][0]
         if len({recording.buffers[b].dtype for b in (*operands, target)}) > 1:

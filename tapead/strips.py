@@ -24,9 +24,9 @@ UNIT = 8
 
 
 class Touch(NamedTuple):
-    """What a row touches of a storage's values or adjoints: at each item `size` elements from `low`, moved on by `step`.
+    """What a row touches of a storage's values or adjoints: at each item `size` elements, the first from `low`.
 
-    A step of 0: any of them at any item. `clears`: all are zeroed before the first item.
+    From item to item they move on by `step`; 0: any of them at any item. `clears`: all are zeroed before the first item.
     """
 
     storage: int
@@ -58,8 +58,8 @@ class Line:
     """A row and what the planner knows of it: which storages it uses (values or adjoints), and how.
 
     It can be done a few of its items at a time (0: as a whole only). What has no `touches` stays where it is. A line
-    with others `inside` runs these strip by strip; each strip of its `passing` (storage, adjoint, elements of an item) lies
-    where the first does.
+    with others `inside` runs these strip by strip; each strip of its `passing` (storage, adjoint, elements of an item)
+    lies where the first does.
     """
 
     row: Row
@@ -80,7 +80,7 @@ class Line:
         return {*self.uses, *(t[:2] for t in self.touches or ())}
 
 
-class _Run:
+class _Lines:
     """Lines that could run together, as they come."""
 
     def __init__(self, bytes_of: Sequence[int], large: Collection[int], users: Mapping[tuple[int, bool], int]) -> None:
@@ -90,7 +90,7 @@ class _Run:
         self._touched: dict[tuple[int, bool], list[tuple[Touch, int]]] = {}
 
     def is_free_of(self, line: Line) -> bool:
-        """Whether a line neither depends on those of the run nor they on it."""
+        """Whether a line depends on none of these, and none of them on it."""
         if line.touches is None:
             return not self.lines
         return all(not (t.writes or u.writes) for t in line.touches for u, _ in self._met(t))
@@ -102,7 +102,7 @@ class _Run:
             self._touched.setdefault(t[:2], []).append((t, line.items))
 
     def takes(self, line: Line) -> bool:
-        """Add a line to the run if it can go together with all others."""
+        """Add a line if it can run together with all others; say whether it does."""
         items = math.gcd(self._items, line.items)
         if items < 2 or line.touches is None or not (self.lines or self.is_large(line)):
             return False
@@ -179,26 +179,27 @@ def _apart(a: Touch, b: Touch) -> bool:
 
 
 def in_strips(
-    lines: Sequence[Line], bytes_of: Sequence[int], large: Collection[int], kept: Collection[tuple[int, bool]]
+    lines: Sequence[Line], bytes_of: Sequence[int], large: Collection[int], lasting: Collection[tuple[int, bool]]
 ) -> Iterator[Line]:
     """Join lines that can run strip by strip; what lies between them comes before them, or after them where it must.
 
-    `bytes_of` are those of a storage's element, `large` the large storages, `kept` what is read after all lines.
+    `bytes_of` are those of a storage's element, `large` the large storages, `lasting` the values and adjoints that are
+    there before all lines or read after them.
     """
-    users = Counter(use for uses in [kept, *(line.reach for line in lines)] for use in uses)
-    run, after = _Run(bytes_of, large, users), _Run(bytes_of, large, users)
+    users = Counter(use for uses in [lasting, *(line.reach for line in lines)] for use in uses)
+    joined, after = _Lines(bytes_of, large, users), _Lines(bytes_of, large, users)
     for line in lines:
-        is_large, is_next = run.is_large(line), after.is_free_of(line)
-        free = is_next and run.is_free_of(line)
-        if is_next and (is_large or not free) and run.takes(line):
+        is_large, is_next = joined.is_large(line), after.is_free_of(line)
+        free = is_next and joined.is_free_of(line)
+        if is_next and (is_large or not free) and joined.takes(line):
             continue
         if free:
             yield line
         elif line.touches is not None and not is_large:
             after.add(line)
         else:
-            yield from (*run.close(), *after.lines)
-            run, after = _Run(bytes_of, large, users), _Run(bytes_of, large, users)
-            if not run.takes(line):
+            yield from (*joined.close(), *after.lines)
+            joined, after = _Lines(bytes_of, large, users), _Lines(bytes_of, large, users)
+            if not joined.takes(line):
                 yield line
-    yield from (*run.close(), *after.lines)
+    yield from (*joined.close(), *after.lines)

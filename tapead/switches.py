@@ -64,9 +64,9 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
-            if (
-                gc.get_count()[0] > MANY and not gc.get_freeze_count()
-            ):  # they join the old objects, or would be searched now
+            # many objects join the oldest ones: else all of them would be searched at once. Not where the user has frozen
+            # objects, which would thaw, too
+            if gc.get_count()[0] > MANY and not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

@@ -57,8 +57,9 @@ binding
 program
 framing
 plan
-memory strips passes blocks
-order
+activity memory strips passes
+blocks
+order tiles
 splitting parallel
 graph
 folding drawing
@@ -66,6 +67,8 @@ nodes
 formulas views
 grouping
 scalars
+operands
+slabs
 shape
 tensor
 tape

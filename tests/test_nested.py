@@ -237,6 +237,21 @@ def test_float32_stays_float32():
     np.testing.assert_allclose(hvp, rosenbrock_hessian(X) @ V, rtol=1e-4)
 
 
+def test_python_numbers_keep_float32_in_inner_functions_too():
+    x, found = X.astype(np.float32), []
+
+    def f(t):
+        numbers = 2 * t, t / 3, t + 0.5, 2**t, -t, t * np.float64(2.0)
+        found.append([(number * x).dtype for number in numbers])
+        return np.sum(numbers[0] * x)
+
+    f(0.5)
+    grad(f)(0.5)
+    grad(lambda t: grad(f)(t * t))(0.5)
+    assert found == found[:1] * len(found)
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize("output", [None, "text", [1.0, 2.0]], ids=str)
 def test_an_inner_function_that_gives_no_number_is_refused(output):
     with pytest.raises(TypeError, match="returned"):

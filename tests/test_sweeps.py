@@ -9,7 +9,7 @@ from test_programs import MODEST, functions, memory_programs, points, programs
 
 import tapead
 import tapead.numpy as tnp
-from tapead import PASSES, blocks, options, threads
+from tapead import PASSES, options, threads, tiles
 from tapead.kernels.constants import ASK, ASKED, LINE, TILE
 from tapead.plan import Planner
 from tapead.program import GuardFailed, Program
@@ -151,7 +151,7 @@ def test_memory_asked_for_ahead_changes_nothing(f, n, dtype, monkeypatch):
     x[n // 2] = np.nan
     results = []
     for far in (0, 1 << 62):
-        monkeypatch.setattr(blocks, "FAR", far)
+        monkeypatch.setattr(tiles, "FAR", far)
         g = tapead.value_and_grad(f)
         results.append((*g(x), *g(x)))
         with threads(2):
@@ -163,16 +163,16 @@ def test_memory_asked_for_ahead_changes_nothing(f, n, dtype, monkeypatch):
 def test_each_stretch_is_asked_for_once(monkeypatch):
     """Two slices of one array are next to each other; a whole tile of each array is asked for, and none of a short one."""
     wanted = []
-    plain = blocks.Code.words
+    plain = tiles.Code.words
 
     def words(self):
         wanted.append(asked(plain(self)))
         return plain(self)
 
-    monkeypatch.setattr(blocks.Code, "words", words)
+    monkeypatch.setattr(tiles.Code, "words", words)
     x = np.linspace(-1.0, 1.0, 1000)
     tapead.value_and_grad(rosenbrock)(x)
-    monkeypatch.setattr(blocks, "FAR", 0)
+    monkeypatch.setattr(tiles, "FAR", 0)
     tapead.value_and_grad(rosenbrock)(x)
     short, far = wanted
     assert short == []
@@ -197,8 +197,8 @@ def product_overwritten_after_it_was_read(x):
 
 def with_and_without_pairs(monkeypatch, f, *arguments):
     """Give what value_and_grad gives, with two lines at once and without."""
-    for paired in (blocks._PAIRED, {}):
-        monkeypatch.setattr(blocks, "_PAIRED", paired)
+    for paired in (tiles._PAIRED, {}):
+        monkeypatch.setattr(tiles, "_PAIRED", paired)
         yield tapead.value_and_grad(lambda *x: f(*x))(*arguments)
 
 
@@ -227,14 +227,14 @@ def test_two_lines_at_once_on_integers(n, monkeypatch):
 def test_products_and_sums_are_done_two_at_once(monkeypatch):
     """Of the thirteen lines of Rosenbrock three go; a product that two others read stays."""
     counts = []
-    plain = blocks.Code._paired
+    plain = tiles.Code._paired
 
     def counted(self, lines):
         kept = plain(self, lines)
         counts.append((len(lines), len(kept)))
         return kept
 
-    monkeypatch.setattr(blocks.Code, "_paired", counted)
+    monkeypatch.setattr(tiles.Code, "_paired", counted)
     x = np.linspace(-1.0, 1.0, 100)
     tapead.value_and_grad(rosenbrock)(x)
     assert [before - after for before, after in counts] == [3]
