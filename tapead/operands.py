@@ -83,16 +83,20 @@ class Operands:
             self.numbers[buffer] = place
             return [place] * math.prod(shape)
         elements = self._elements(buffer, shape)
-        if self.copied:
-            sources = [self.copied.get((s, e), -1) for e in elements]
-            if -1 not in sources:
-                return sources
+        copied = self.copied
+        if copied and any((s, e) in copied for e in elements):  # blocks or other runs may have written the rest
+            return [copied[s, e] if (s, e) in copied else self._place(s, e, buffer) for e in elements]
         first = slabs.place_of(s, self.number)
         if first is not None:
             if not shape:
                 self.numbers[buffer] = first + elements[0]
             return [first + e for e in elements]
         return [self._load(s, e, buffer) for e in elements]
+
+    def _place(self, s: int, element: int, buffer: int) -> int:
+        """Give the place of an element, which is loaded if it is not in the slab."""
+        first = self.slabs.place_of(s, self.number)
+        return self._load(s, element, buffer) if first is None else first + element
 
     def _load(self, s: int, element: int, buffer: int) -> int:
         place = self.loaded.get((s, element))

@@ -196,6 +196,25 @@ def test_small_programs_are_one_row(formula):
     assert [row[:2] for row in program.plan.rows] == [("scalars_f8", "forward"), ("scalars_f8", "reverse")]
 
 
+def stacked_with_a_sum_of_rows(x):
+    squares = x[:2] * x[2:]
+    return np.sum(np.stack([squares, np.sum(ROWS[:2] * squares[:, None], axis=1)]).T * np.arange(4.0).reshape(2, 2))
+
+
+def numbers_stacked_with_sums(x):
+    y = np.stack([x[0] * x[1], np.sum(np.sin(ROWS * x[2])), x[1], np.tanh(np.mean(ROWS * x[0]))])
+    return np.sum(y * y[::-1]) + y[1] * y[0]
+
+
+ROWS = np.linspace(0.1, 1.0, 400).reshape(4, 100)
+
+
+@pytest.mark.parametrize("formula", [stacked_with_a_sum_of_rows, numbers_stacked_with_sums], ids=lambda f: f.__name__)
+def test_what_several_rows_write_is_read_by_one_run(formula):
+    check_grads(formula, (AT,))
+    assert np.isclose(tapead.value_and_grad(formula)(AT)[0], formula(AT))
+
+
 def test_long_loops():
     def loop(x):
         y = x
