@@ -550,8 +550,10 @@ def test_an_interrupt_inside_a_nested_trace_passes():
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
 @pytest.mark.parametrize("case", ["replay", "trace", "branches", "threads"])
-def test_ctrl_c_at_any_moment_of_a_call(case):
+def test_ctrl_c_at_any_moment_of_a_call(case, monkeypatch):
     """KeyboardInterrupts at many moments of tracing and replaying calls leave right gradients behind."""
+    swallowed = []  # by Python, which lets no exception out of the callback of a weak reference
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: swallowed.append(what.exc_type))
 
     def function():
         if case == "branches":
@@ -598,7 +600,9 @@ def test_ctrl_c_at_any_moment_of_a_call(case):
         done.set()
         if case == "threads":
             other.join(30)
-    assert hits == 60
+    assert hits + len(swallowed) == 60
+    assert set(swallowed) <= {KeyboardInterrupt}
+    assert hits > 50
     assert not other.is_alive()
     assert not live_recordings()
 
