@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_programs import MODEST, functions, memory_programs, points, programs
 
 import tapead
-from tapead import PASSES, explain, options, value_and_grad
+from tapead import PASSES, explain, grouping, options, value_and_grad
 from tapead.switches import MANY, collector_paused
 
 CHOICES = {"none": frozenset(), **{f"without {name}": PASSES - {name} for name in sorted(PASSES)}}
@@ -58,6 +58,32 @@ def test_arrays_of_many_tiles_do_not_depend_on_passes(program):
 @settings(MODEST, max_examples=40)
 def test_programs_that_write_do_not_depend_on_passes(program):
     same_without(*program)
+
+
+def joined(source, size):
+    """Give a program between small joined arrays, parts of which blocks, sums and scalar runs write."""
+    f = functions(source, size)[0]
+    rows = np.linspace(0.1, 1.0, 400).reshape(4, 100)
+
+    def g(x):
+        y = f(x)
+        z = np.stack([y, np.sum(np.sin(rows * y)), x[0] * y, np.tanh(np.mean(rows * x[0]))])
+        return np.sum(z * z[::-1]) + z[1] * z[0] + f(x * z[3])
+
+    return g
+
+
+@given(program=programs(sizes=st.integers(2, 4)))
+@settings(MODEST, max_examples=40)
+def test_random_programs_do_not_depend_on_scalar_runs(program):
+    source, size = program
+    note(source)
+    for f in (functions(source, size)[0], joined(source, size)):
+        xs = points(size, 2)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(grouping, "scalar_class", lambda tape, k: None)
+            expected = results(f, PASSES, xs)
+        close(results(f, PASSES, xs), expected, "without scalar runs")
 
 
 def repeats(x):
