@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from .blocks import carriers
-from .grouping import WRITES
 from .kernels.constants import F4, F8
-from .tape import CONSTANT, Wengert
+from .tape import CONSTANT, WRITES, Wengert
 
 
 class Activity:

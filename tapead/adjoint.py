@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .grouping import WRITES
 from .kernels.table import OPS, Elementwise
 from .record import COPY, Recording
+from .tape import WRITES
 from .tensor import Tensor
 from .walk import Walk, rule_of
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from .bands import Line
 from .errors import TapeadNotImplementedError
-from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Structural
 from .record import Recording
 from .scaled import Scaled
+from .tape import WRITES
 from .tensor import Tensor
 from .walk import SILENT, strided
 

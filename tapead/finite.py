@@ -10,8 +10,7 @@ import numpy as np
 
 from .binding import let_calls
 from .errors import TapeadFloatingPointError, TapeadTypeError
-from .grouping import WRITES
-from .tape import CONSTANT, Place, describe, user_place
+from .tape import CONSTANT, WRITES, Place, describe, user_place
 
 if TYPE_CHECKING:
     from .record import Recording

@@ -17,14 +17,12 @@ from .kernels.constants import B1, F4, F8, I8, LANES
 from .kernels.table import Elementwise
 from .scalars import REDUCTIONS
 from .shape import broadcast_strides
-from .tape import Wengert
+from .tape import WRITES, Wengert
 
 BLOCK, SCALARS, SINGLE = "block", "scalars", "single"
 
 #: instructions in a block at the most
 LONGEST = 256
-#: ops that write into memory which holds something already
-WRITES = ("assign", "scatter")
 
 Key = tuple[int, int, tuple[int, ...], int]
 #: of a group, and of the instructions that can be in it: kind, index space (axes of one element left out), class

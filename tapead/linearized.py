@@ -12,12 +12,11 @@ from .binding import Binding, bind
 from .calling import name_of
 from .errors import TapeadTypeError
 from .finite import look_at_result, watching
-from .grouping import WRITES
 from .nested import Run, fitted
 from .program import Program
 from .record import COPY, ForeignTape, Recording, live_recordings
 from .replayed import MAX_TRACES, Traces
-from .tape import CONSTANT, INPUT, Storage, Wengert
+from .tape import CONSTANT, INPUT, WRITES, Storage, Wengert
 from .tensor import Tensor
 from .trace import Trace, run_anew
 from .tree import PLAIN, Reader, argument_names, flatten, normal, paths, reader, signature, unflatten

@@ -16,11 +16,10 @@ from .adjoint import pull
 from .batch import batch, needed_for
 from .calling import call, checked_output, name_of, split
 from .errors import TapeadTypeError, TapeadValueError
-from .grouping import WRITES
 from .kernels.table import OPS
 from .record import COPY, Recording, current, find_tensor
 from .tangent import push
-from .tape import describe
+from .tape import WRITES, describe
 from .tensor import Tensor
 from .tree import flatten, is_traced, normal, paths, unflatten
 

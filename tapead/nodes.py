@@ -13,10 +13,9 @@ from functools import cache, cached_property
 from typing import Any
 
 from .formulas import formula, number_text
-from .grouping import WRITES
 from .kernels.table import OPS, Elementwise
 from .switches import collector_paused
-from .tape import CONSTANT, INPUT, Buffer, Place, Wengert, line_text
+from .tape import CONSTANT, INPUT, WRITES, Buffer, Place, Wengert, line_text
 from .views import fits, shaped_text, view_text
 
 OPERATION, VIEW, WRITE, JOIN, GUARD = "op", "view", "write", "join", "guard"

@@ -15,12 +15,11 @@ import numpy as np
 from .adjoint import Adjoints, Seed
 from .calling import call, check_callable, name_of
 from .errors import TapeadTypeError, TapeadValueError
-from .grouping import WRITES
 from .nested import check_differentiable
 from .nodes import GUARD, JOIN, VIEW, WRITE, Node, Nodes
 from .record import Recording, find_tensor
 from .tangent import Tangents
-from .tape import CONSTANT, INPUT
+from .tape import CONSTANT, INPUT, WRITES
 from .tensor import Tensor
 from .tree import flatten, is_traced, normal, paths, unflatten
 from .walk import strided

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Op, Structural
-from .tape import COLUMNS, CONSTANT, NUMBER, STORED, Storage, Wengert
+from .tape import COLUMNS, CONSTANT, NUMBER, STORED, WRITES, Storage, Wengert
 
 COPY = OPS["copy"]
 #: the group of ops that stand for a rule of the user's: their results are copies of their last operands

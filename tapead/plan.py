@@ -12,7 +12,7 @@ import numpy as np
 
 from .activity import Activity
 from .blocks import Block, is_dear, read_back
-from .grouping import BLOCK, SCALARS, WRITES, Group, Grouping, Key, reach
+from .grouping import BLOCK, SCALARS, Group, Grouping, Key, reach
 from .kernels.constants import ADJOINT, CLEAR, F4, F8, I8, TAKE
 from .kernels.library import structural_kernels
 from .kernels.table import Elementwise, Structural
@@ -23,7 +23,7 @@ from .scalars import ScalarRun
 from .slabs import Slabs
 from .strips import LARGE, Line, Row, Touch, in_strips, touch
 from .switches import passes_on
-from .tape import CONSTANT, INPUT, STORED, VALUE, Wengert
+from .tape import CONSTANT, INPUT, STORED, VALUE, WRITES, Wengert
 from .tiles import COPY, Code
 
 ITEM = (8, 4, 8, 1)
@@ -35,7 +35,7 @@ SMALL = 1024
 #: one of its sweeps, and outweighs what lanes gain
 LONG = 64
 
-#: an input larger than this (bytes) is read in place, not copied in; its gradient is written where it is wanted
+#: an input larger than this (bytes) is read in place, not copied in; its gradient, or a result, is written where it is wanted
 IN_PLACE = 1 << 14
 
 

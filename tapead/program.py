@@ -170,7 +170,7 @@ class Program:
     def output_words(self, workspace: Workspace, k: int) -> list[tuple[Any, int]]:
         """Give the words that take the address of an array that the k-th output is written to, and the bytes to add.
 
-        None where it is copied from where it lies: small ones, inputs, constants, and what is a part of something else.
+        No words where it is copied from where it lies: small ones, inputs, constants, and what is a part of something else.
         """
         buffer = self.outputs[k]
         s = self.tape.storage_of[buffer]

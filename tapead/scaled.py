@@ -44,14 +44,11 @@ class Scaled(Bands):
         """Write an instruction for factors alone, where its result is scaled columns, too; say whether it was written."""
         recording = self.recording
         op, operands, target = recording.ops[k], recording.operand_buffers[k], recording.result_buffers[k][0]
+        if op is not CHAIN and op is not NEGATIVE and op not in SUMS:
+            return False
         if len({recording.buffers[b].dtype for b in (*operands, target)}) > 1:
             return False
-        if op is CHAIN:
-            made = self._multiplied(operands[0], operands[1], target)
-        elif op is NEGATIVE or op in SUMS:
-            made = self._combined(k, target)
-        else:
-            return False
+        made = self._multiplied(operands[0], operands[1], target) if op is CHAIN else self._combined(k, target)
         if made is not None:
             self.scaled[self.of[target]] = made
         return made is not None

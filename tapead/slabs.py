@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from .kernels.constants import F4, F8, LANES, SCALAR_ADD
-from .tape import INPUT, VALUE, Wengert
+from .tape import INPUT, VALUE, WRITES, Wengert
 
 #: storages of more elements than this are never in the slab
 SMALL = 256
@@ -38,7 +38,7 @@ class Slabs:
         #: class -> for each buffer its place in the slab, if it is of one number and was met already, else -1
         self.numbers = {F8: [-1] * len(of), F4: [-1] * len(of)}
         self.flows = [SCALAR_ADD if s in adjoints else 0 for s in of]  # for each buffer, whether it has an adjoint
-        self.written = {of[tape.result_buffers[k][0]] for k in tape.find(("assign", "scatter"), needed)}
+        self.written = {of[tape.result_buffers[k][0]] for k in tape.find(WRITES, needed)}
         self._count, self._readers = len(needed), self._count_readers(needed)
         #: the storages that are never a run's own, whoever reads them
         self._shared = self.written if target is None else self.written | {target}

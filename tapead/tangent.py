@@ -9,9 +9,9 @@ import numpy as np
 
 from .adjoint import transposed
 from .errors import TapeadNotImplementedError
-from .grouping import WRITES
 from .kernels.table import OPS, Elementwise, Structural
 from .record import COPY, Recording
+from .tape import WRITES
 from .tensor import Tensor
 from .walk import SILENT, Walk, is_flat, rule_of
 

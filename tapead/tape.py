@@ -20,6 +20,9 @@ NODES_SHOWN = 60
 
 INPUT, VALUE, CONSTANT = "input", "value", "constant"
 
+#: ops that write into memory which holds something already
+WRITES = ("assign", "scatter")
+
 #: a place in the user's code: code object and instruction within it
 Place = tuple[CodeType, int]
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from .blocks import carries, reads
 from .errors import TapeadNotImplementedError
-from .grouping import WRITES
 from .kernels.elementwise import FUNCTIONS as EXPRESSION_FUNCTIONS
 from .kernels.table import OPS, Elementwise, Op, Structural
 from .record import COPY, Recording, find_tensor
+from .tape import WRITES
 from .tensor import Tensor
 
 #: ops that decide, or check, and have no results that a derivative could flow to
